@@ -1,0 +1,26 @@
+//! The pure rules of the Tidings hub: events and topics that are valid by construction, matching, the `text/event-stream` wire
+//! format, the window of recent events, and the shard that decides who is sent what and when.
+//!
+//! Nothing here reads a clock, opens a socket or a file, starts a thread or needs a runtime. Time and bytes are arguments, so one seed
+//! replays a whole hub. Applications use the crate `tidings`, which drives these rules and re-exports what they need.
+
+pub mod limits;
+
+mod event;
+mod grant;
+mod matcher;
+mod parser;
+mod position;
+mod record;
+mod text;
+mod topic;
+pub mod wire;
+
+pub use event::{Event, EventError};
+pub use grant::Grant;
+pub use matcher::{Matchers, TopicMatcher};
+pub use parser::{Item, Message, Parser, TooLong};
+pub use position::{Epoch, Position};
+pub use record::{Draft, Record};
+pub use topic::{Topic, TopicError};
+pub use wire::{Framing, GapReason};

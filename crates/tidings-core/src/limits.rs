@@ -1,0 +1,124 @@
+//! Every bound of the hub, once, with the reason beside it (table N-40 of the HTTP interface).
+//!
+//! A bound that can be set by an operator has its default here and, where a highest allowed value exists, that value too.
+//! This file knows numbers only: not where they are read from, nor what happens to a request that breaks one.
+
+/// Data of one event after parsing, in bytes. One event must fit comfortably into every reader's memory; N-40.
+pub const EVENT_DATA: usize = 1 << 20;
+/// The highest value [`EVENT_DATA`] may be set to: chunk lengths and pinned events are kept in 32 bits with room to spare.
+pub const EVENT_DATA_MAX: usize = 16 << 20;
+/// Events larger than this are counted in a metric: many consumers cap an event at 64 KiB (S-45).
+pub const EVENT_DATA_LARGE: usize = 64 << 10;
+/// Body of one publish request on the native routes, in bytes; a batch of many events has to fit; N-40.
+pub const PUBLISH_BODY: usize = 16 << 20;
+/// A topic, in bytes: it has to fit into a URL that proxies pass on; N-40.
+pub const TOPIC: usize = 2_048;
+/// A publisher's event id, in bytes: it comes back in a request header on every reconnect; N-40.
+pub const EVENT_ID: usize = 512;
+/// An event type, in bytes; N-40.
+pub const EVENT_TYPE: usize = 128;
+/// The largest `retry` in milliseconds (2^31 - 1): what every client holds in a signed 32-bit integer; N-1a.
+pub const RETRY_MS: u32 = i32::MAX as u32;
+/// Topics of one event (canonical and alternates) on the native routes; N-40.
+pub const TOPICS_PER_EVENT: usize = 100;
+/// The same on the Mercure path; what the type [`crate::Event`] itself allows; N-40.
+pub const TOPICS_PER_EVENT_MAX: usize = 1_000;
+/// Matchers of one subscription on the native routes; N-40.
+pub const MATCHERS: usize = 100;
+/// The most matchers any door may allow; N-40, M-312.
+pub const MATCHERS_MAX: usize = 1_000;
+/// A cursor as a client sends it, in bytes: the longest publisher's id, percent-encoded, with room; longer is an unknown id (S-19).
+pub const CURSOR: usize = 4_096;
+
+/// A request head, in bytes; N-40.
+pub const REQUEST_HEAD: usize = 64 << 10;
+/// Header fields of a request; N-40.
+pub const REQUEST_FIELDS: usize = 100;
+/// A request head is complete this long after its first byte, or the answer is 408; in milliseconds; N-40.
+pub const REQUEST_HEAD_MS: u64 = 10_000;
+/// The first byte of a request body comes within this time; in milliseconds; N-40.
+pub const REQUEST_BODY_MS: u64 = 10_000;
+/// A request body keeps up at least this rate, averaged over [`REQUEST_BODY_MS`]; bytes per second; N-40.
+pub const REQUEST_BODY_RATE: u64 = 1_024;
+/// A kept-alive connection with no request under way is closed after this time; milliseconds; N-40.
+pub const KEEP_ALIVE_MS: u64 = 60_000;
+/// Request heads being parsed at once: each holds about 18 KiB of buffers while it is parsed, so 4,096 are about 72 MiB.
+pub const HEADS_IN_FLIGHT: usize = 4_096;
+/// HTTP/2 streams of one connection when clients connect directly; N-40, S-48.
+pub const H2_STREAMS: u32 = 250;
+
+/// A heartbeat comment follows the last write after this time; milliseconds. Below every proxy's idle time-out (S-25); N-40.
+pub const HEARTBEAT_MS: u64 = 15_000;
+/// Lower and upper end of the random `retry` told to each connection, in milliseconds (S-41); N-40.
+pub const RETRY_RANGE_MS: (u32, u32) = (2_000, 5_000);
+/// Lower and upper end of the random `retry` of a soft refusal, in milliseconds: long enough to let an overload pass (N-16).
+pub const RETRY_REFUSED_MS: (u32, u32) = (15_000, 60_000);
+/// Maximum age of a stream in milliseconds, plus or minus [`MAX_AGE_SPREAD_PERCENT`]; N-40.
+pub const MAX_AGE_MS: u64 = 30 * 60_000;
+/// Spread of the maximum age, so that streams opened together do not end together; N-40.
+pub const MAX_AGE_SPREAD_PERCENT: u64 = 20;
+/// A connection that takes no byte for this long while some wait is closed; milliseconds (S-28); N-40.
+pub const STALLED_WRITE_MS: u64 = 10_000;
+
+/// How far a reader that was live may fall behind the head, in bytes of encoded events; N-40.
+pub const LAG_BYTES: u64 = 16 << 20;
+/// The same in events; N-40.
+pub const LAG_EVENTS: u64 = 100_000;
+/// The same in milliseconds; N-40.
+pub const LAG_MS: u64 = 60_000;
+/// Bytes of encoded events kept in memory; N-40.
+pub const WINDOW_BYTES: usize = 64 << 20;
+/// Events kept in memory; N-40.
+pub const WINDOW_EVENTS: usize = 100_000;
+/// Distinct audiences (sets of topics) remembered after their events were evicted from a memory store: about 16 MiB at the most with
+/// topics of ordinary length. Beyond it the oldest are forgotten and cursors from before them are answered conservatively.
+pub const EVICTED_AUDIENCES: usize = 16_384;
+/// Bytes of topics in those audiences, for topics of extraordinary length.
+pub const EVICTED_BYTES: usize = 16 << 20;
+
+/// Events a shard takes in one round: a round is frozen, so this bounds how long later events wait for it.
+pub const ROUND_EVENTS: usize = 1_024;
+/// Bytes a shard takes in one round (one event may exceed it alone).
+pub const ROUND_BYTES: usize = 4 << 20;
+/// Bytes merged into one write of a live feed: beyond this a larger write is no cheaper per byte; measured, section 5 of the plan.
+pub const FRAME_BYTES: usize = 64 << 10;
+/// Bytes merged into one frame of an HTTP body: larger frames only wait in the HTTP library's buffers.
+pub const BODY_FRAME_BYTES: usize = 16 << 10;
+/// Records a shard looks at for one reader that is behind before it turns to the next one (most of them may not match).
+pub const SCAN_RECORDS: usize = 1_024;
+/// How far the head may be ahead of the slowest shard before a new append waits, in events; under half of the window, so that no
+/// shard can lose its place in it (section 4 of the plan).
+pub const SHARD_LEAD_EVENTS: usize = WINDOW_EVENTS * 2 / 5;
+/// The same in bytes.
+pub const SHARD_LEAD_BYTES: usize = WINDOW_BYTES * 2 / 5;
+/// How long an append waits for the slowest shard before it is refused with 503; milliseconds.
+pub const SHARD_LEAD_MS: u64 = 5_000;
+/// Page requests of one shard under way at once: pages are at most [`PAGE_BYTES`], so this bounds the memory of a reconnect storm.
+pub const PAGES_IN_FLIGHT: usize = 64;
+/// Bytes of events in one page (one event may exceed it alone).
+pub const PAGE_BYTES: usize = 256 << 10;
+/// Events in one page.
+pub const PAGE_EVENTS: usize = 1_024;
+/// Stored events looked at for one page, so that a page for a rare topic comes back in bounded time with `covered_through` advanced.
+pub const PAGE_SCAN: usize = 16_384;
+/// Subscriptions waiting to be taken over by one shard; further ones wait in their request.
+pub const SHARD_INBOX: usize = 1_024;
+/// A coarse tick visits this fraction of a shard's table: heartbeats, ages and stalls are checked once per so many ticks.
+pub const TICK_SLICES: usize = 32;
+/// Milliseconds between two ticks of a shard.
+pub const TICK_MS: u64 = 50;
+
+/// Draining spreads the ends of streams over this time; milliseconds; N-40.
+pub const DRAIN_SPREAD_MS: u64 = 30_000;
+/// Draining ends at the latest after this time; milliseconds; N-40.
+pub const DRAIN_HARD_MS: u64 = 35_000;
+/// Topics on one page of `GET /topics`.
+pub const TOPICS_PAGE: usize = 1_000;
+
+// Relations between bounds that other code relies on.
+const _: () = assert!(EVENT_DATA <= EVENT_DATA_MAX);
+const _: () = assert!(SHARD_LEAD_EVENTS * 2 < WINDOW_EVENTS && SHARD_LEAD_BYTES * 2 < WINDOW_BYTES);
+const _: () = assert!(ROUND_EVENTS < SHARD_LEAD_EVENTS);
+const _: () = assert!(BODY_FRAME_BYTES <= FRAME_BYTES);
+const _: () = assert!(LAG_BYTES <= WINDOW_BYTES as u64 && LAG_EVENTS <= WINDOW_EVENTS as u64);
+const _: () = assert!(TOPICS_PER_EVENT <= TOPICS_PER_EVENT_MAX && MATCHERS <= MATCHERS_MAX);

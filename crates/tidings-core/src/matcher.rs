@@ -1,0 +1,188 @@
+//! What a subscription asks for: every topic, one topic, or a topic and everything below it.
+//!
+//! Matching is one small closed type, so that the routing index of a shard can hold each kind in the structure that suits it. It does
+//! not know who may receive what it matches; that is [`crate::Grant`]'s.
+
+use crate::{
+    Topic,
+    topic::{TopicError, check_name},
+};
+use std::{fmt, sync::Arc};
+
+/// One question put to the log: which topics a subscription wants.
+///
+/// ```
+/// use tidings_core::{Topic, TopicMatcher};
+/// let below = TopicMatcher::prefix("sysenv")?;
+/// assert!(below.matches(&Topic::parse("/sysenv/cpu")?));
+/// assert!(!below.matches(&Topic::parse("sysenvironment")?));
+/// # Ok::<(), tidings_core::TopicError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicMatcher(pub(crate) Kind);
+
+/// The kinds; private to the crate so that no matcher exists that its constructor did not check.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    All,
+    /// Byte for byte (M-31).
+    Exact(Arc<str>),
+    /// By `/` segments; written without a slash at either end (N-10).
+    Prefix(Arc<str>),
+}
+
+impl TopicMatcher {
+    /// Every topic.
+    pub fn all() -> Self {
+        TopicMatcher(Kind::All)
+    }
+
+    /// Exactly this topic, byte for byte; `*` is every topic (M-30, M-31). The name obeys the character and length rules of a topic
+    /// (M-21) but may lie in the hub's own namespace.
+    pub fn exact(name: &str) -> Result<Self, TopicError> {
+        check_name(name)?;
+        Ok(TopicMatcher(if name == "*" { Kind::All } else { Kind::Exact(name.into()) }))
+    }
+
+    /// This topic and everything below it, by `/` segments: `a` matches `a` and `a/b`, not `ab`. One slash at either end is not
+    /// significant, here and in the topic (N-10); the empty prefix is every topic.
+    pub fn prefix(name: &str) -> Result<Self, TopicError> {
+        let name = name.strip_prefix('/').unwrap_or(name);
+        let name = name.strip_suffix('/').unwrap_or(name);
+        if name.is_empty() {
+            return Ok(TopicMatcher::all());
+        }
+        check_name(name)?;
+        Ok(TopicMatcher(Kind::Prefix(name.into())))
+    }
+
+    /// Whether a topic is among those asked for.
+    pub fn matches(&self, topic: &Topic) -> bool {
+        match &self.0 {
+            Kind::All => true,
+            Kind::Exact(name) => **name == *topic.as_str(),
+            Kind::Prefix(name) => below(topic.as_str()).strip_prefix(&**name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+        }
+    }
+}
+
+/// A topic as the prefix rule sees it: without one leading slash (N-10).
+pub(crate) fn below(topic: &str) -> &str {
+    topic.strip_prefix('/').unwrap_or(topic)
+}
+
+impl fmt::Debug for TopicMatcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::All => f.write_str("*"),
+            Kind::Exact(name) => write!(f, "={name}"),
+            Kind::Prefix(name) => write!(f, "{name}/**"),
+        }
+    }
+}
+
+/// Several matchers in canonical order without repeats, so that two subscriptions that ask the same compare equal.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Matchers(Arc<[TopicMatcher]>);
+
+impl Matchers {
+    /// Sorts and removes repeats; with `*` among them the others say nothing and go.
+    pub fn new(matchers: impl IntoIterator<Item = TopicMatcher>) -> Self {
+        let mut matchers: Vec<_> = matchers.into_iter().collect();
+        matchers.sort();
+        matchers.dedup();
+        if matchers.contains(&TopicMatcher::all()) {
+            return Matchers::all();
+        }
+        Matchers(matchers.into())
+    }
+
+    /// Every topic.
+    pub fn all() -> Self {
+        Matchers([TopicMatcher::all()].into())
+    }
+
+    /// No topic.
+    pub fn none() -> Self {
+        Matchers([].into())
+    }
+
+    /// Whether nothing is asked for.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether any of them matches.
+    pub fn matches(&self, topic: &Topic) -> bool {
+        self.0.iter().any(|matcher| matcher.matches(topic))
+    }
+
+    /// Whether any of them matches any of the topics (M-2, M-22).
+    pub fn match_any(&self, topics: &[Topic]) -> bool {
+        topics.iter().any(|topic| self.matches(topic))
+    }
+
+    /// The matchers in canonical order.
+    pub fn as_slice(&self) -> &[TopicMatcher] {
+        &self.0
+    }
+}
+
+impl From<TopicMatcher> for Matchers {
+    fn from(matcher: TopicMatcher) -> Self {
+        Matchers::new([matcher])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn topic(name: &str) -> Topic {
+        Topic::parse(name).unwrap()
+    }
+
+    /// N-10, N-11, M-30, M-31.
+    #[test]
+    fn what_matches() {
+        let table: &[(TopicMatcher, &[&str], &[&str])] = &[
+            (TopicMatcher::prefix("a").unwrap(), &["a", "/a", "a/b", "/a/b", "a/", "a//b"], &["ab", "b", "b/a", "A", "//a"]),
+            (TopicMatcher::prefix("/a/").unwrap(), &["a", "a/b"], &["ab"]),
+            (TopicMatcher::prefix("a/b").unwrap(), &["a/b", "a/b/c"], &["a", "a/bc", "a/c"]),
+            (TopicMatcher::prefix("").unwrap(), &["a", "/"], &[]),
+            (TopicMatcher::prefix("/").unwrap(), &["a"], &[]),
+            (TopicMatcher::exact("a").unwrap(), &["a"], &["/a", "a/b", "A"]),
+            (TopicMatcher::exact("*").unwrap(), &["a", "/a/b"], &[]),
+            (TopicMatcher::prefix("*").unwrap(), &["*/a"], &["a"]),
+        ];
+        for (matcher, yes, no) in table {
+            for name in *yes {
+                assert!(matcher.matches(&topic(name)), "{matcher:?} matches {name}");
+            }
+            for name in *no {
+                assert!(!matcher.matches(&topic(name)), "{matcher:?} does not match {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn canonical_form() {
+        let exact = |name| TopicMatcher::exact(name).unwrap();
+        assert_eq!(Matchers::new([exact("b"), exact("a"), exact("b")]), Matchers::new([exact("a"), exact("b")]));
+        assert_eq!(Matchers::new([exact("b"), TopicMatcher::all()]), Matchers::all());
+        assert!(TopicMatcher::exact("a\nb").is_err() && TopicMatcher::prefix("a\u{200B}").is_err());
+        assert!(TopicMatcher::exact("/.well-known/mercure/subscriptions").is_ok());
+    }
+
+    proptest! {
+        /// A prefix matches exactly the topics whose first segments are its own.
+        #[test]
+        fn prefix_is_by_segments(prefix in "[ab/]{1,5}", name in "[ab/]{1,7}") {
+            let segments = |text: &str| -> Vec<String> { below(text).split('/').map(str::to_owned).collect() };
+            let bare = below(&prefix).strip_suffix('/').unwrap_or(below(&prefix)).to_owned();
+            let expected = bare.is_empty() || segments(&name).starts_with(&bare.split('/').map(str::to_owned).collect::<Vec<_>>());
+            prop_assert_eq!(TopicMatcher::prefix(&prefix).unwrap().matches(&topic(&name)), expected);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! An event in the log: its position, what matching needs, and its bytes, encoded once and shared by everyone.
+//!
+//! It knows what was stored, not who wants it.
+
+use crate::{
+    Event, Position, Topic,
+    wire::{self, Encoded, Framing},
+};
+use bytes::Bytes;
+use std::borrow::Cow;
+
+/// An encoded event that has no position yet: what a store is asked to append.
+#[derive(Debug)]
+pub struct Draft {
+    topics: Box<[Topic]>,
+    event_type: Option<Box<str>>,
+    id: Option<Box<str>>,
+    private: bool,
+    encoded: Encoded,
+}
+
+impl Draft {
+    /// Gives it its place, writing the minted id into the bytes where the publisher gave none. `accepted_at` is in milliseconds since 1970.
+    pub fn seal(mut self, position: Position, accepted_at: u64) -> Record {
+        if let Some(at) = self.encoded.id_at {
+            let at = at as usize;
+            self.encoded.bytes[at..at + Position::ID_LEN].copy_from_slice(&position.id_bytes());
+        }
+        Record {
+            position,
+            accepted_at,
+            topics: self.topics,
+            event_type: self.event_type,
+            id: self.id,
+            private: self.private,
+            wire: self.encoded.bytes.freeze(),
+            start: self.encoded.start,
+            data_start: self.encoded.data_start,
+            data_end: self.encoded.data_end,
+            data_lines: self.encoded.data_lines,
+        }
+    }
+
+    /// The topics; the first is the canonical one.
+    pub fn topics(&self) -> &[Topic] {
+        &self.topics
+    }
+
+    /// The publisher's id, if it gave one.
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    /// Bytes it will cost while it is kept; see [`Record::cost`].
+    pub fn cost(&self) -> usize {
+        cost(self.encoded.bytes.len(), &self.topics)
+    }
+}
+
+/// One event of the log.
+#[derive(Debug)]
+pub struct Record {
+    position: Position,
+    accepted_at: u64,
+    topics: Box<[Topic]>,
+    event_type: Option<Box<str>>,
+    id: Option<Box<str>>,
+    private: bool,
+    wire: Bytes,
+    start: u32,
+    data_start: u32,
+    data_end: u32,
+    data_lines: u32,
+}
+
+impl Record {
+    /// Encodes an event. Costly work belongs here, before the store's lock is taken.
+    pub fn draft(event: Event) -> Draft {
+        let encoded = wire::encode(&event);
+        let private = event.is_private();
+        let (topics, event_type, id) = event.into_parts();
+        Draft { topics: topics.into(), event_type, id, private, encoded }
+    }
+
+    /// Its place in the log.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// When the store accepted it, in milliseconds since 1970; never earlier than its predecessor.
+    pub fn accepted_at(&self) -> u64 {
+        self.accepted_at
+    }
+
+    /// The topics; the first is the canonical one.
+    pub fn topics(&self) -> &[Topic] {
+        &self.topics
+    }
+
+    /// The type, if it has one.
+    pub fn event_type(&self) -> Option<&str> {
+        self.event_type.as_deref()
+    }
+
+    /// The publisher's id, if it gave one.
+    pub fn publisher_id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    /// The id on the wire: the publisher's, or the minted one.
+    pub fn id(&self) -> Cow<'_, str> {
+        self.id.as_deref().map_or_else(|| self.position.to_string().into(), Cow::from)
+    }
+
+    /// Whether only readers with a grant may have it.
+    pub fn is_private(&self) -> bool {
+        self.private
+    }
+
+    /// The data as readers get it: line ends are LF.
+    pub fn data(&self) -> Cow<'_, str> {
+        let lines = &self.wire[self.data_start as usize..self.data_end as usize];
+        let text = String::from_utf8_lossy(lines);
+        if self.data_lines == 1 { text } else { text.replace("\ndata: ", "\n").into() }
+    }
+
+    /// Its bytes on a connection.
+    pub fn wire(&self, framing: Framing) -> &[u8] {
+        match framing {
+            Framing::Chunked => &self.wire,
+            Framing::Plain => &self.wire[self.start as usize..self.wire.len() - 2],
+        }
+    }
+
+    /// The same, sharing the buffer.
+    pub fn wire_shared(&self, framing: Framing) -> Bytes {
+        match framing {
+            Framing::Chunked => self.wire.clone(),
+            Framing::Plain => self.wire.slice(self.start as usize..self.wire.len() - 2),
+        }
+    }
+
+    /// Bytes it costs while it is kept: what was encoded, its topics, and the fixed parts.
+    pub fn cost(&self) -> usize {
+        cost(self.wire.len(), &self.topics)
+    }
+}
+
+fn cost(wire: usize, topics: &[Topic]) -> usize {
+    // Reference counts of the buffer and of each topic, and the entries that point here.
+    const FIXED: usize = size_of::<Record>() + 48;
+    FIXED + wire + topics.iter().map(|topic| size_of::<Topic>() + 16 + topic.as_str().len()).sum::<usize>()
+}

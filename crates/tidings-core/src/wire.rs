@@ -1,0 +1,291 @@
+//! The bytes of `text/event-stream` as the hub writes them: events, comments, priming, gaps, ends (rules S-1...S-16, S-24, S-43).
+//!
+//! It knows bytes. Who receives them, when, and over which socket is decided elsewhere.
+
+use crate::{Event, Position};
+use bytes::{BufMut, Bytes, BytesMut};
+
+/// How bytes are put on a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Framing {
+    /// The bytes of the stream as they are: for HTTP/2, for HTTP/1.0, and wherever an HTTP library frames by itself.
+    Plain,
+    /// HTTP/1.1 chunks, one around each event.
+    Chunked,
+}
+
+/// The end of a chunked body: the empty chunk.
+pub const FINAL_CHUNK: &[u8] = b"0\r\n\r\n";
+/// One comment line with text in it and no blank line after it, which every known client skips without a phantom event (S-24).
+pub const HEARTBEAT: &str = ": hb\n";
+/// The type of the event that says that others are missing (N-14).
+pub const GAP_TYPE: &str = "tidings.gap";
+
+/// Why events that a cursor asked for are not served (N-14).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[non_exhaustive]
+pub enum GapReason {
+    /// Retention removed them.
+    Evicted,
+    /// No event has or had that id, as far as is known.
+    Unknown,
+    /// The cursor belongs to another log.
+    Epoch,
+    /// The reader fell behind a bound.
+    Lagged,
+    /// A crash undid them.
+    Lost,
+    /// The store cannot read them.
+    Damaged,
+}
+
+impl GapReason {
+    /// Every reason, for counters by reason.
+    pub const ALL: [GapReason; 6] =
+        [GapReason::Evicted, GapReason::Unknown, GapReason::Epoch, GapReason::Lagged, GapReason::Lost, GapReason::Damaged];
+
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            GapReason::Evicted => "evicted",
+            GapReason::Unknown => "unknown",
+            GapReason::Epoch => "epoch",
+            GapReason::Lagged => "lagged",
+            GapReason::Lost => "lost",
+            GapReason::Damaged => "damaged",
+        }
+    }
+}
+
+/// An encoded event whose minted id is still to be filled in.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    /// Chunk header, stream bytes, CR LF.
+    pub(crate) bytes: BytesMut,
+    /// Where the stream bytes begin; they end two bytes before the end.
+    pub(crate) start: u32,
+    /// Where the text after the first `data: ` begins.
+    pub(crate) data_start: u32,
+    /// Where the last `data:` line ends, its LF excluded.
+    pub(crate) data_end: u32,
+    /// How many `data:` lines there are.
+    pub(crate) data_lines: u32,
+    /// Where the id is to be written, unless the publisher gave one.
+    pub(crate) id_at: Option<u32>,
+}
+
+/// Writes an event once, for everybody: `event`, `retry`, `data`, and `id` last (S-9), inside one HTTP/1.1 chunk.
+pub(crate) fn encode(event: &Event) -> Encoded {
+    // The length has to stand in front. Count the lines first: it is one scan, and it makes one exact allocation possible.
+    let lines = Lines::new(event.data()).count();
+    let mut retry_digits = itoa::Buffer::new();
+    let retry = event.retry().map(|ms| retry_digits.format(ms));
+    let data_text: usize = Lines::new(event.data()).map(str::len).sum();
+    let stream_len = event.event_type().map_or(0, |t| "event: \n".len() + t.len())
+        + retry.map_or(0, |r| "retry: \n".len() + r.len())
+        + lines * "data: \n".len()
+        + data_text
+        + "id: \n\n".len()
+        + event.id().map_or(Position::ID_LEN, str::len);
+
+    let header = chunk_header(stream_len);
+    let mut bytes = BytesMut::with_capacity(header.as_slice().len() + stream_len + 2);
+    bytes.put_slice(header.as_slice());
+    let start = bytes.len();
+    if let Some(event_type) = event.event_type() {
+        put_line(&mut bytes, "event: ", event_type);
+    }
+    if let Some(retry) = retry {
+        put_line(&mut bytes, "retry: ", retry);
+    }
+    let data_start = bytes.len() + "data: ".len();
+    for line in Lines::new(event.data()) {
+        put_line(&mut bytes, "data: ", line);
+    }
+    let data_end = bytes.len() - 1;
+    bytes.put_slice(b"id: ");
+    let id_at = match event.id() {
+        Some(id) => {
+            bytes.put_slice(id.as_bytes());
+            None
+        }
+        None => {
+            let at = bytes.len();
+            bytes.put_bytes(b'0', Position::ID_LEN);
+            Some(at as u32)
+        }
+    };
+    bytes.put_slice(b"\n\n");
+    debug_assert_eq!(bytes.len() - start, stream_len);
+    bytes.put_slice(b"\r\n");
+    Encoded { bytes, start: start as u32, data_start: data_start as u32, data_end: data_end as u32, data_lines: lines as u32, id_at }
+}
+
+fn put_line(bytes: &mut BytesMut, field: &str, value: &str) {
+    bytes.put_slice(field.as_bytes());
+    bytes.put_slice(value.as_bytes());
+    bytes.put_u8(b'\n');
+}
+
+/// The pieces of a text between its line ends: CR, LF and CRLF each end a line (S-6). A text has one piece more than line ends.
+struct Lines<'a> {
+    rest: Option<&'a str>,
+}
+
+impl<'a> Lines<'a> {
+    fn new(text: &'a str) -> Self {
+        Lines { rest: Some(text) }
+    }
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = &'a str;
+    fn next(&mut self) -> Option<&'a str> {
+        let text = self.rest?;
+        let Some(at) = memchr::memchr2(b'\r', b'\n', text.as_bytes()) else {
+            self.rest = None;
+            return Some(text);
+        };
+        let after = if text[at..].starts_with("\r\n") { at + 2 } else { at + 1 };
+        self.rest = Some(&text[after..]);
+        Some(&text[..at])
+    }
+}
+
+/// A chunk's length line.
+struct ChunkHeader {
+    bytes: [u8; 18],
+    start: usize,
+}
+
+impl ChunkHeader {
+    fn as_slice(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+}
+
+fn chunk_header(mut len: usize) -> ChunkHeader {
+    let mut header = ChunkHeader { bytes: [0; 18], start: 16 };
+    header.bytes[16..].copy_from_slice(b"\r\n");
+    loop {
+        header.start -= 1;
+        header.bytes[header.start] = b"0123456789abcdef"[len & 15];
+        len >>= 4;
+        if len == 0 {
+            return header;
+        }
+    }
+}
+
+/// Puts stream bytes that belong to one connection (opening, gap, end) into its framing.
+pub fn frame(framing: Framing, stream: &[u8]) -> Bytes {
+    match framing {
+        Framing::Plain => Bytes::copy_from_slice(stream),
+        Framing::Chunked => {
+            let header = chunk_header(stream.len());
+            let mut bytes = BytesMut::with_capacity(header.as_slice().len() + stream.len() + 2);
+            bytes.put_slice(header.as_slice());
+            bytes.put_slice(stream);
+            bytes.put_slice(b"\r\n");
+            bytes.freeze()
+        }
+    }
+}
+
+/// The first bytes of a stream: a comment, so that proxies start their clocks and `open` fires (S-27), this connection's `retry`
+/// (S-41), and with priming the cursor of the place where the stream starts (S-13, N-13a).
+pub fn opening(retry_ms: u32, prime: Option<Position>) -> String {
+    let mut text = format!(": ok\nretry: {retry_ms}\n");
+    if let Some(position) = prime {
+        put_prime(&mut text, position);
+    }
+    text
+}
+
+/// The last bytes of a planned end: the cursor moved forward if priming is on, then a bare `retry` line (S-43).
+pub fn ending(retry_ms: u32, prime: Option<Position>) -> String {
+    let mut text = String::new();
+    if let Some(position) = prime {
+        put_prime(&mut text, position);
+    }
+    text + &format!("retry: {retry_ms}\n")
+}
+
+fn put_prime(text: &mut String, position: Position) {
+    text.push_str(&format!("id: {position}\n\n"));
+}
+
+/// The event that says that events are missing (N-14). `resume_at` is the position before the first event that follows.
+pub fn gap(requested: &str, earliest: Option<&str>, reason: GapReason, resume_at: Position) -> String {
+    let data = serde_json::json!({ "requested": requested, "earliest": earliest, "reason": reason.as_str() });
+    format!("event: {GAP_TYPE}\ndata: {data}\nid: {resume_at}\n\n")
+}
+
+/// The `topics` field lines of an event, which go in front of it (N-13b, M-130).
+pub(crate) fn topics_lines<'a>(topics: impl Iterator<Item = &'a str>) -> String {
+    topics.fold(String::new(), |text, topic| text + "topics: " + topic + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Epoch, Record};
+
+    fn record(event: Event) -> Record {
+        Record::draft(event).seal(Position { epoch: Epoch(0x5f3a_9c01), sequence: 42 }, 0)
+    }
+
+    fn check(event: Event, stream: &str) {
+        let record = record(event);
+        assert_eq!(std::str::from_utf8(record.wire(Framing::Plain)).unwrap(), stream);
+        let chunked = format!("{:x}\r\n{stream}\r\n", stream.len());
+        assert_eq!(std::str::from_utf8(record.wire(Framing::Chunked)).unwrap(), chunked);
+    }
+
+    fn event(data: &str) -> Event {
+        Event::new("t", data).unwrap()
+    }
+
+    /// S-2, S-3, S-6, S-8, S-9, S-12, S-16: the literal bytes.
+    #[test]
+    fn bytes_of_events() {
+        check(event("hello"), "data: hello\nid: #5f3a9c01-000000000000002a\n\n");
+        check(event(""), "data: \nid: #5f3a9c01-000000000000002a\n\n");
+        check(event(" lead"), "data:  lead\nid: #5f3a9c01-000000000000002a\n\n");
+        check(event("a\nb"), "data: a\ndata: b\nid: #5f3a9c01-000000000000002a\n\n");
+        check(event("a\r\nb\rc\n"), "data: a\ndata: b\ndata: c\ndata: \nid: #5f3a9c01-000000000000002a\n\n");
+        check(event("\n\r"), "data: \ndata: \ndata: \nid: #5f3a9c01-000000000000002a\n\n");
+        check(event("x\nevent: forged\n\nid: 1"), "data: x\ndata: event: forged\ndata: \ndata: id: 1\nid: #5f3a9c01-000000000000002a\n\n");
+        check(event("a\0b\u{FEFF}é"), "data: a\0b\u{FEFF}é\nid: #5f3a9c01-000000000000002a\n\n");
+        let full = event("d").with_type("news").unwrap().with_retry(1500).unwrap().with_id("urn:1").unwrap();
+        check(full, "event: news\nretry: 1500\ndata: d\nid: urn:1\n\n");
+    }
+
+    /// S-6: what a reader gets back is the data with LF for every line end.
+    #[test]
+    fn data_reads_back() {
+        for (given, back) in [("", ""), ("a", "a"), ("a\nb", "a\nb"), ("a\r\nb\rc\n", "a\nb\nc\n"), ("\n", "\n")] {
+            assert_eq!(record(event(given)).data(), back);
+        }
+    }
+
+    /// N-13, N-13a, N-14, S-13, S-15, S-24, S-43.
+    #[test]
+    fn bytes_of_the_hub() {
+        let at = Position { epoch: Epoch(1), sequence: 2 };
+        assert_eq!(opening(2500, Some(at)), ": ok\nretry: 2500\nid: #00000001-0000000000000002\n\n");
+        assert_eq!(opening(2500, None), ": ok\nretry: 2500\n");
+        assert_eq!(ending(9, Some(at)), "id: #00000001-0000000000000002\n\nretry: 9\n");
+        assert_eq!(ending(9, None), "retry: 9\n");
+        assert_eq!(
+            gap("we\"ird\n", Some("urn:1"), GapReason::Evicted, at),
+            "event: tidings.gap\ndata: {\"earliest\":\"urn:1\",\"reason\":\"evicted\",\"requested\":\"we\\\"ird\\n\"}\nid: #00000001-0000000000000002\n\n"
+        );
+        assert_eq!(
+            gap("", None, GapReason::Lost, at),
+            "event: tidings.gap\ndata: {\"earliest\":null,\"reason\":\"lost\",\"requested\":\"\"}\nid: #00000001-0000000000000002\n\n"
+        );
+        assert_eq!(&frame(Framing::Chunked, HEARTBEAT.as_bytes())[..], b"5\r\n: hb\n\r\n");
+        assert_eq!(&frame(Framing::Chunked, &[b'x'; 256])[..5], b"100\r\n");
+    }
+}
