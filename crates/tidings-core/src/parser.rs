@@ -275,7 +275,7 @@ mod tests {
             prop_assert_eq!(items.pop(), Some(message(
                 if event_type.is_empty() { "message" } else { &event_type },
                 &data.replace("\r\n", "\n").replace('\r', "\n"),
-                &record.id(),
+                record.id().as_str(),
             )));
             prop_assert_eq!(items, retry.map(|retry| Item::Retry(retry.into())).into_iter().collect::<Vec<_>>());
             prop_assert_eq!(record.data(), data.replace("\r\n", "\n").replace('\r', "\n"));

@@ -48,6 +48,33 @@ impl Position {
     }
 }
 
+/// The id of an event in the log, as clients see it and send it back: the publisher's, or the one the hub minted.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct EventId(Box<str>);
+
+impl EventId {
+    pub(crate) fn given(id: &str) -> Self {
+        EventId(id.into())
+    }
+
+    /// As it stands on the wire.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<Position> for EventId {
+    fn from(position: Position) -> Self {
+        EventId(position.to_string().into())
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "#{:08x}-{:016x}", self.epoch.0, self.sequence)

@@ -3,7 +3,7 @@
 //! It knows what was stored, not who wants it.
 
 use crate::{
-    Event, Position, Topic,
+    Event, EventId, Position, Topic,
     wire::{self, Encoded, Framing},
 };
 use bytes::Bytes;
@@ -108,8 +108,8 @@ impl Record {
     }
 
     /// The id on the wire: the publisher's, or the minted one.
-    pub fn id(&self) -> Cow<'_, str> {
-        self.id.as_deref().map_or_else(|| self.position.to_string().into(), Cow::from)
+    pub fn id(&self) -> EventId {
+        self.id.as_deref().map_or_else(|| self.position.into(), EventId::given)
     }
 
     /// Whether only readers with a grant may have it.

@@ -1,0 +1,170 @@
+//! The settings of a hub as one value, with the defaults of table N-40.
+//!
+//! It knows what can be set and what each setting means, not where a value was read from (flags, environment and files are the binary's)
+//! nor what is done with it.
+
+use std::{net::IpAddr, time::Duration};
+use tidings_core::limits;
+
+/// Everything that can be set. Start from [`Config::default`] and change fields.
+///
+/// ```
+/// use std::time::Duration;
+/// let mut config = tidings::Config::default();
+/// config.heartbeat = Some(Duration::from_secs(5));
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// Shards: owners of a part of the subscribers each. Default: one per core.
+    pub shards: usize,
+
+    /// Largest data of one event, in bytes; at most [`limits::EVENT_DATA_MAX`].
+    pub event_data: usize,
+    /// Largest body of a publish request, in bytes.
+    pub publish_body: usize,
+    /// Topics of one event.
+    pub topics_per_event: usize,
+    /// Matchers of one subscription.
+    pub matchers: usize,
+
+    /// Silence after which a comment is sent; `None` never sends one (S-24).
+    pub heartbeat: Option<Duration>,
+    /// Range of the random reconnection time told to each connection (S-41).
+    pub retry: (Duration, Duration),
+    /// Age at which a stream is ended so that its client reconnects, plus or minus a fifth; `None` never ends one.
+    pub max_age: Option<Duration>,
+    /// A connection that takes no byte for this long while some wait is closed.
+    pub stalled_write: Duration,
+    /// How far a live reader may fall behind, in bytes of encoded events.
+    pub lag_bytes: u64,
+    /// The same in events.
+    pub lag_events: u64,
+    /// The same in time.
+    pub lag_time: Duration,
+    /// What happens to a reader past one of them, when the store cannot serve it.
+    pub lag_policy: LagPolicy,
+    /// What a reader gets whose cursor cannot be honoured (N-14).
+    pub after_gap: AfterGap,
+    /// How planned ends end (N-17).
+    pub end: EndStyle,
+    /// Whether streams without a cursor are primed (N-13a).
+    pub prime: bool,
+    /// Exceptions to `end`, `prime` and `lag_policy` by topic prefix; the longest prefix that applies wins.
+    pub prefixes: Vec<PrefixRule>,
+
+    /// Bytes of events kept in memory.
+    pub window_bytes: usize,
+    /// Events kept in memory.
+    pub window_events: usize,
+
+    /// Connections served at once; `None` is what the limit on open files allows.
+    pub connections: Option<usize>,
+    /// Connections of one client address (IPv6 by /64); `None` is no limit.
+    pub connections_per_address: Option<usize>,
+    /// Addresses whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpAddr>,
+    /// Largest request head, in bytes.
+    pub request_head: usize,
+    /// Time for a request head from its first byte, for the first byte of a body, and over which the rate of a body is averaged.
+    pub request_time: Duration,
+    /// Time an idle kept-alive connection stays open.
+    pub keep_alive: Duration,
+    /// HTTP/2 streams of one connection.
+    pub h2_streams: u32,
+    /// Time over which draining spreads the ends of streams.
+    pub drain_spread: Duration,
+    /// Time after which draining stops waiting.
+    pub drain_hard: Duration,
+
+    /// Static bearer keys that guard publishing (N-33). Empty: open access.
+    pub publish_keys: Vec<String>,
+    /// Origins whose pages may read and publish, as `https://example.com`, `https://*.example.com` or `*` (Z-11).
+    pub cors_origins: Vec<String>,
+    /// Further origins whose pages may publish.
+    pub publish_origins: Vec<String>,
+    /// Seconds a browser may remember the answer to a preflight.
+    pub cors_max_age: Duration,
+    /// The URL under which the public reaches this hub; its host is answered, others get 421 (N-31, M-73).
+    pub public_url: Option<String>,
+    /// Further host names that are answered in open mode.
+    pub hosts: Vec<String>,
+    /// Whether readers without a token get public events once tokens can be verified (N-32).
+    pub anonymous: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let ms = |ms: u64| Duration::from_millis(ms);
+        Config {
+            shards: std::thread::available_parallelism().map_or(1, usize::from),
+            event_data: limits::EVENT_DATA,
+            publish_body: limits::PUBLISH_BODY,
+            topics_per_event: limits::TOPICS_PER_EVENT,
+            matchers: limits::MATCHERS,
+            heartbeat: Some(ms(limits::HEARTBEAT_MS)),
+            retry: (ms(limits::RETRY_RANGE_MS.0.into()), ms(limits::RETRY_RANGE_MS.1.into())),
+            max_age: None,
+            stalled_write: ms(limits::STALLED_WRITE_MS),
+            lag_bytes: limits::LAG_BYTES,
+            lag_events: limits::LAG_EVENTS,
+            lag_time: ms(limits::LAG_MS),
+            lag_policy: LagPolicy::Disconnect,
+            after_gap: AfterGap::Replay,
+            end: EndStyle::Clean,
+            prime: true,
+            prefixes: Vec::new(),
+            window_bytes: limits::WINDOW_BYTES,
+            window_events: limits::WINDOW_EVENTS,
+            connections: None,
+            connections_per_address: None,
+            trusted_proxies: Vec::new(),
+            request_head: limits::REQUEST_HEAD,
+            request_time: ms(limits::REQUEST_HEAD_MS),
+            keep_alive: ms(limits::KEEP_ALIVE_MS),
+            h2_streams: limits::H2_STREAMS,
+            drain_spread: ms(limits::DRAIN_SPREAD_MS),
+            drain_hard: ms(limits::DRAIN_HARD_MS),
+            publish_keys: Vec::new(),
+            cors_origins: Vec::new(),
+            publish_origins: Vec::new(),
+            cors_max_age: Duration::from_secs(600),
+            public_url: None,
+            hosts: Vec::new(),
+            anonymous: false,
+        }
+    }
+}
+
+pub use tidings_core::shard::{EndStyle, LagPolicy};
+
+/// What a reader gets after a gap (N-14).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum AfterGap {
+    /// Every kept event after the place it asked for.
+    Replay,
+    /// Only what is new.
+    Live,
+}
+
+/// An exception for the topics below a prefix.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct PrefixRule {
+    /// The prefix, by `/` segments.
+    pub prefix: String,
+    /// Priming there, if set.
+    pub prime: Option<bool>,
+    /// The end style there, if set.
+    pub end: Option<EndStyle>,
+    /// The lag policy there, if set.
+    pub lag_policy: Option<LagPolicy>,
+}
+
+impl PrefixRule {
+    /// A rule that changes nothing yet.
+    pub fn new(prefix: impl Into<String>) -> Self {
+        PrefixRule { prefix: prefix.into(), prime: None, end: None, lag_policy: None }
+    }
+}
