@@ -15,6 +15,7 @@ use crate::{Topic, limits, text, topic::TopicError};
 /// # Ok::<(), tidings_core::EventError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(clippy::struct_field_names, reason = "`type` is a keyword, and the field's name on the wire")]
 pub struct Event {
     topics: Vec<Topic>,
     data: String,

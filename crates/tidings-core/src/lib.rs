@@ -7,6 +7,7 @@
 pub mod limits;
 
 mod event;
+mod feed;
 mod grant;
 mod matcher;
 mod parser;
@@ -15,13 +16,24 @@ mod record;
 pub mod shard;
 mod text;
 mod topic;
+mod window;
 pub mod wire;
 
 pub use event::{Event, EventError};
+pub use feed::{FeedKey, Filter};
 pub use grant::Grant;
 pub use matcher::{Matchers, TopicMatcher};
 pub use parser::{Item, Message, Parser, TooLong};
 pub use position::{Epoch, EventId, Position};
 pub use record::{Draft, Record};
 pub use topic::{Topic, TopicError};
+pub use window::{Evicted, Window};
 pub use wire::{Framing, GapReason};
+
+/// Hash maps of the core: seeded by an argument, so that a run can be replayed, and secretly in production, so that nobody can choose
+/// topics that collide. Never iterated: their order means nothing.
+pub(crate) type Map<K, V> = hashbrown::HashMap<K, V, foldhash::quality::FixedState>;
+
+pub(crate) fn map<K, V>(seed: u64) -> Map<K, V> {
+    Map::with_hasher(foldhash::quality::FixedState::with_seed(seed))
+}

@@ -160,11 +160,9 @@ impl Parser {
             }
             b"event" => self.event_type = value.into_owned(),
             b"id" if !value.contains('\0') => self.id = value.into_owned(),
-            b"retry" => {
-                if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
-                    // A number over 64 bits is a number all the same.
-                    take(Item::Retry(value.parse().unwrap_or(u64::MAX)));
-                }
+            b"retry" if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) => {
+                // A number over 64 bits is a number all the same.
+                take(Item::Retry(value.parse().unwrap_or(u64::MAX)));
             }
             b"topics" => {
                 self.topics_bytes += value.len() + size_of::<String>();

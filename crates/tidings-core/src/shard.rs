@@ -1,7 +1,41 @@
-//! The shard (stub).
+//! A shard: the state machine that owns a part of the subscribers and decides who is written what, and when.
+//!
+//! It owns no socket, clock or thread. Whoever drives it tells it what happened (`handle_*`) and asks what to do (`poll_*`):
+//!
+//! 1. [`Shard::subscribe`], [`Shard::handle_batch`], [`Shard::handle_writable`], [`Shard::handle_closed`], [`Shard::handle_page`] and
+//!    [`Shard::handle_tick`] in any order, with a `now` that never goes back. A batch is taken only while [`Shard::wants_batch`].
+//! 2. [`Shard::poll_transmit`] until it is idle or enough was done for one turn; each [`Transmit`] is answered at once by
+//!    [`Shard::handle_written`] or [`Shard::handle_closed`].
+//! 3. [`Shard::poll_page_request`] and [`Shard::poll_closed`] until they are empty.
+//!
+//! Every subscriber is a cursor. *Live* means that everything up to the shard's tail has been written to it: it costs a slot and nothing
+//! else. *Behind* means that it reads forward: from the shard's ring of recent records, or from pages of the store when it is further
+//! back. A subscriber whose cursor is beyond the tail (*ahead*: it comes from a quicker shard) counts as live and skips what it has.
+//! New, resumed, slow and interrupted subscribers are all just behind, and a subscriber may be put behind at any time without loss,
+//! because what it gets next depends on its cursor alone.
+
+mod deadlines;
+mod pages;
+mod reading;
+mod round;
+
+pub use deadlines::Millis;
+pub use pages::{Page, PageFailed, PageId, PageRequest};
+
+use crate::{
+    Epoch, GapReason, Map, Record, Window,
+    feed::{Feed, FeedKey, Filter, Routes},
+    limits,
+};
+use bytes::Bytes;
+use deadlines::Coarse;
+use pages::Pages;
+use round::Round;
+use slab::Slab;
+use std::{collections::VecDeque, sync::Arc};
 
 /// What happens to a reader that falls too far behind, where the store cannot serve it from the log.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum LagPolicy {
     /// Close the connection; the client resumes with its cursor, and is told if that place is gone.
@@ -11,11 +45,589 @@ pub enum LagPolicy {
 }
 
 /// How a planned end ends (N-17, S-42).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum EndStyle {
     /// The proper end of the response.
     Clean,
     /// Break the response off, for clients that stop on a clean end.
     Abort,
+}
+
+/// Why a subscriber is gone.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The client went, or its connection broke.
+    Client,
+    /// Its maximum age was reached.
+    Age,
+    /// Its rights ended.
+    Expired,
+    /// The hub is draining.
+    Drain,
+    /// It fell behind a bound.
+    Lagged,
+    /// It took no byte for too long.
+    Stalled,
+    /// The store could not be read.
+    Store,
+    /// The shard failed and was rebuilt.
+    Failed,
+}
+
+impl CloseReason {
+    /// Every reason, for counters by reason.
+    pub const ALL: [CloseReason; 8] = [
+        CloseReason::Client,
+        CloseReason::Age,
+        CloseReason::Expired,
+        CloseReason::Drain,
+        CloseReason::Lagged,
+        CloseReason::Stalled,
+        CloseReason::Store,
+        CloseReason::Failed,
+    ];
+
+    /// The word for metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CloseReason::Client => "client",
+            CloseReason::Age => "age",
+            CloseReason::Expired => "expired",
+            CloseReason::Drain => "drain",
+            CloseReason::Lagged => "lagged",
+            CloseReason::Stalled => "stalled",
+            CloseReason::Store => "store",
+            CloseReason::Failed => "failed",
+        }
+    }
+}
+
+/// The settings of a shard.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ShardConfig {
+    /// The log's epoch, for ids in gaps and priming.
+    pub epoch: Epoch,
+    /// Secret and random in production; it decides retry times, spread and hash order.
+    pub seed: u64,
+    /// Bytes of records whose pointers the ring keeps.
+    pub window_bytes: usize,
+    /// Pointers the ring keeps.
+    pub window_events: usize,
+    /// Bytes merged into one write.
+    pub frame_bytes: usize,
+    /// Silence after which a comment is written, in milliseconds.
+    pub heartbeat_ms: Option<u64>,
+    /// Without a byte taken for this long while some wait, a connection is closed.
+    pub stalled_ms: u64,
+    /// Bounds after which the lag policy applies; `None` when the store serves any lag.
+    pub lag: Option<Lag>,
+    /// Range of the reconnection time in a planned end.
+    pub retry_ms: (u32, u32),
+}
+
+/// How far a reader that has been live may fall behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lag {
+    /// In bytes of records.
+    pub bytes: u64,
+    /// In events.
+    pub events: u64,
+    /// In milliseconds.
+    pub ms: u64,
+}
+
+impl ShardConfig {
+    /// The defaults of table N-40.
+    pub fn new(epoch: Epoch, seed: u64) -> ShardConfig {
+        ShardConfig {
+            epoch,
+            seed,
+            window_bytes: limits::WINDOW_BYTES,
+            window_events: limits::WINDOW_EVENTS,
+            frame_bytes: limits::FRAME_BYTES,
+            heartbeat_ms: Some(limits::HEARTBEAT_MS),
+            stalled_ms: limits::STALLED_WRITE_MS,
+            lag: Some(Lag { bytes: limits::LAG_BYTES, events: limits::LAG_EVENTS, ms: limits::LAG_MS }),
+            retry_ms: limits::RETRY_RANGE_MS,
+        }
+    }
+}
+
+/// A gap that is still to be told to a subscriber.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Gap {
+    /// The cursor it asked for.
+    pub requested: Box<str>,
+    /// Why it cannot be served.
+    pub reason: GapReason,
+}
+
+/// A subscriber as it arrives.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct NewSubscriber {
+    /// What it asked for, with which rights, in which form.
+    pub feed: FeedKey,
+    /// It has everything up to this sequence.
+    pub after: u64,
+    /// A gap to be told before anything else.
+    pub gap: Option<Gap>,
+    /// Its first bytes, framed (comment, `retry`, priming).
+    pub opening: Bytes,
+    /// Whether a planned end moves its cursor forward (N-13a).
+    pub prime: bool,
+    /// How a planned end ends.
+    pub end: EndStyle,
+    /// What happens when it falls too far behind.
+    pub lag_policy: LagPolicy,
+    /// When it is ended, and whether because of its age or its rights.
+    pub ends: Option<(Millis, CloseReason)>,
+}
+
+impl NewSubscriber {
+    /// With priming, a clean end, `disconnect`, and no end in sight.
+    pub fn new(feed: FeedKey, after: u64, opening: Bytes) -> NewSubscriber {
+        NewSubscriber { feed, after, gap: None, opening, prime: true, end: EndStyle::Clean, lag_policy: LagPolicy::Disconnect, ends: None }
+    }
+}
+
+/// Names a subscriber of one shard; never used again for another.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct SubscriberId {
+    slot: u32,
+    generation: u32,
+}
+
+impl SubscriberId {
+    /// The index of its slot: below the largest number of subscribers there ever were at once, so that the driver can keep its
+    /// connections in a table of the same shape.
+    pub fn index(self) -> usize {
+        self.slot as usize
+    }
+}
+
+/// Bytes to write to a connection now.
+#[derive(Debug)]
+pub struct Transmit {
+    /// To whom.
+    pub id: SubscriberId,
+    /// Shared with everyone who gets the same.
+    pub bytes: Bytes,
+}
+
+/// What [`Shard::poll_transmit`] found.
+#[derive(Debug)]
+pub enum Poll {
+    /// Write this, then say how it went.
+    Transmit(Transmit),
+    /// A bounded piece of reading was done for somebody; ask again, now or in the next turn.
+    Working,
+    /// Nothing until something happens.
+    Idle,
+}
+
+/// A subscriber that was removed; its connection is to be ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Closed {
+    /// Who.
+    pub id: SubscriberId,
+    /// Why.
+    pub reason: CloseReason,
+    /// How: forced ends abort wherever they are.
+    pub end: EndStyle,
+}
+
+/// What a shard has counted since it was made.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ShardStats {
+    /// Events written to subscribers.
+    pub deliveries: u64,
+    /// Bytes taken by connections.
+    pub bytes: u64,
+    /// Subscribers gone, by [`CloseReason`] as index.
+    pub closed: [u64; CloseReason::ALL.len()],
+    /// Gaps told, by [`GapReason`] as index.
+    pub gaps: [u64; GapReason::ALL.len()],
+}
+
+const NONE: u32 = u32::MAX;
+
+/// One connection: a feed, a cursor, a state. A cache line, so that a round over many touches one line each.
+#[derive(Debug)]
+struct Slot {
+    /// Lower bound while live (see [`Shard::put_behind`]), exact while behind: everything up to here was begun to be written.
+    cursor: u64,
+    generation: u32,
+    feed: u32,
+    /// Place in the feed's members while live.
+    place: u32,
+    /// Place in the table of those behind.
+    behind: u32,
+    last_write: Coarse,
+    ends_at: Coarse,
+    ends_why: CloseReason,
+    end: EndStyle,
+    lag_policy: LagPolicy,
+    prime: bool,
+    /// It has been live, so from now on falling behind is lag and not replay.
+    was_live: bool,
+}
+
+const _: () = assert!(size_of::<Slot>() <= 64);
+
+/// What a connection needs only while it is not live.
+#[derive(Debug)]
+struct Behind {
+    /// The rest of what was begun; nothing else is written before its last byte.
+    pinned: Bytes,
+    /// Read from the store, and how much of it was used.
+    page: Option<(Arc<Page>, usize)>,
+    gap: Option<Gap>,
+    /// It has taken less than it was offered and not said since that it takes more.
+    blocked: bool,
+    queued: bool,
+    waits_for_page: bool,
+    /// A planned end was decided on.
+    ending: Option<CloseReason>,
+    /// The last bytes of the planned end are pinned or written.
+    end_written: bool,
+    since: Millis,
+    progress_at: Millis,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    id: SubscriberId,
+    len: usize,
+    what: Writing,
+}
+
+#[derive(Debug)]
+enum Writing {
+    /// A frame of the round, to a live subscriber.
+    Live(usize),
+    /// Something pinned.
+    Pinned,
+    /// Events up to a sequence, to somebody behind.
+    Events { last: u64, events: u32 },
+}
+
+/// The state machine. See the module documentation for the order of calls.
+#[derive(Debug)]
+pub struct Shard {
+    config: ShardConfig,
+    ring: Window,
+    slots: Slab<Slot>,
+    behind: Slab<Behind>,
+    feeds: Slab<Feed>,
+    feed_ids: Map<FeedKey, u32>,
+    routes: Routes,
+    ready: VecDeque<SubscriberId>,
+    round: Round,
+    in_flight: Option<InFlight>,
+    pages: Pages,
+    closed: VecDeque<Closed>,
+    generation: u32,
+    rotation: usize,
+    prefer_ready: bool,
+    rng: Rng,
+    tick_at: Millis,
+    tick_slice: usize,
+    stats: ShardStats,
+    scratch: Vec<Arc<Record>>,
+}
+
+impl Shard {
+    /// A shard without subscribers, whose tail is `after`.
+    pub fn new(config: ShardConfig, after: u64, now: Millis) -> Shard {
+        let seed = config.seed;
+        Shard {
+            ring: Window::new(after, config.window_bytes, config.window_events),
+            slots: Slab::new(),
+            behind: Slab::new(),
+            feeds: Slab::new(),
+            feed_ids: crate::map(seed),
+            routes: Routes::new(seed),
+            ready: VecDeque::new(),
+            round: Round { before: after, ..Round::default() },
+            in_flight: None,
+            pages: Pages::default(),
+            closed: VecDeque::new(),
+            generation: 0,
+            rotation: 0,
+            prefer_ready: false,
+            rng: Rng(seed),
+            tick_at: now,
+            tick_slice: 0,
+            stats: ShardStats::default(),
+            scratch: Vec::new(),
+            config,
+        }
+    }
+
+    /// The sequence up to which this shard has taken the log.
+    pub fn tail(&self) -> u64 {
+        self.ring.head()
+    }
+
+    /// Subscribers, live or not.
+    pub fn subscribers(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Subscribers who would receive a public event with this topic.
+    pub fn subscribers_of(&self, topic: &crate::Topic) -> u64 {
+        let mut feeds = Vec::new();
+        self.routes.candidates(std::slice::from_ref(topic), |feed| feeds.push(feed));
+        feeds.sort_unstable();
+        feeds.dedup();
+        let wants = |feed: &&Feed| feed.key.filter.wants(std::slice::from_ref(topic), false);
+        feeds.iter().filter_map(|&feed| self.feeds.get(feed as usize)).filter(wants).map(|feed| u64::from(feed.subscribers)).sum()
+    }
+
+    /// What was counted.
+    pub fn stats(&self) -> &ShardStats {
+        &self.stats
+    }
+
+    /// Takes over a subscriber. Its opening is the first thing it is written.
+    pub fn subscribe(&mut self, new: NewSubscriber, now: Millis) -> SubscriberId {
+        let feed = self.intern(new.feed);
+        self.generation = self.generation.wrapping_add(1);
+        let behind = Behind {
+            pinned: new.opening,
+            page: None,
+            gap: new.gap,
+            blocked: false,
+            queued: false,
+            waits_for_page: false,
+            ending: None,
+            end_written: false,
+            since: now,
+            progress_at: now,
+        };
+        let slot = Slot {
+            cursor: new.after,
+            generation: self.generation,
+            feed,
+            place: NONE,
+            behind: self.behind.insert(behind) as u32,
+            last_write: Coarse::floor(now),
+            ends_at: new.ends.map_or(Coarse::NEVER, |(at, _)| Coarse::floor(at)),
+            ends_why: new.ends.map_or(CloseReason::Age, |(_, why)| why),
+            end: new.end,
+            lag_policy: new.lag_policy,
+            prime: new.prime,
+            was_live: false,
+        };
+        let id = SubscriberId { slot: self.slots.insert(slot) as u32, generation: self.generation };
+        self.queue(id);
+        id
+    }
+
+    /// What to write next. Answer a [`Transmit`] before asking again.
+    pub fn poll_transmit(&mut self, now: Millis) -> Poll {
+        assert!(self.in_flight.is_none(), "the last transmit was not answered");
+        // Those behind and the round take turns, so that neither waits for all of the other.
+        self.prefer_ready = !self.prefer_ready;
+        if self.prefer_ready {
+            match self.poll_ready() {
+                Poll::Idle => {}
+                found => return found,
+            }
+        }
+        if let Some(transmit) = self.poll_round(now) {
+            return Poll::Transmit(transmit);
+        }
+        self.poll_ready()
+    }
+
+    /// How many bytes of the last [`Transmit`] the connection took; fewer than all means that it takes no more until
+    /// [`Shard::handle_writable`].
+    pub fn handle_written(&mut self, taken: usize, now: Millis) {
+        let Some(InFlight { id, len, what }) = self.in_flight.take() else { return };
+        let all = taken >= len;
+        self.stats.bytes += taken as u64;
+        let slot = &mut self.slots[id.index()];
+        if taken > 0 {
+            slot.last_write = Coarse::floor(now);
+        }
+        match what {
+            Writing::Live(at) => {
+                let frame = &self.round.frames[at];
+                let rest = frame.bytes.slice(taken.min(len)..);
+                if taken > 0 {
+                    slot.cursor = frame.last;
+                    self.stats.deliveries += u64::from(frame.events);
+                }
+                if all {
+                    self.next_frame();
+                } else {
+                    self.put_behind(id, now, true);
+                    self.behind_of(id).pinned = if taken > 0 { rest } else { Bytes::new() };
+                }
+            }
+            Writing::Pinned => {
+                let behind = self.behind_of(id);
+                behind.pinned = behind.pinned.slice(taken.min(len)..);
+                self.after_behind_write(id, taken, all, now);
+            }
+            Writing::Events { last, events } => {
+                if taken > 0 {
+                    slot.cursor = last;
+                    self.stats.deliveries += u64::from(events);
+                } else {
+                    // Nothing was begun, so nothing has to be held: it is read again, from the cursor, when there is room.
+                    let behind = self.behind_of(id);
+                    behind.pinned = Bytes::new();
+                    behind.page = None;
+                }
+                let behind = self.behind_of(id);
+                behind.pinned = behind.pinned.slice(taken.min(behind.pinned.len())..);
+                self.after_behind_write(id, taken, all, now);
+            }
+        }
+    }
+
+    /// A connection that had taken less than it was offered takes bytes again.
+    pub fn handle_writable(&mut self, id: SubscriberId, now: Millis) {
+        if self.is_behind(id) && self.behind_of(id).blocked {
+            let behind = self.behind_of(id);
+            behind.blocked = false;
+            behind.progress_at = now;
+            self.queue(id);
+        }
+    }
+
+    /// A connection is gone.
+    pub fn handle_closed(&mut self, id: SubscriberId) {
+        if self.is_there(id) {
+            self.remove(id, CloseReason::Client);
+        }
+    }
+
+    /// The next subscriber that was removed for another reason than [`Shard::handle_closed`].
+    pub fn poll_closed(&mut self) -> Option<Closed> {
+        self.closed.pop_front()
+    }
+
+    fn make_live(&mut self, id: SubscriberId) {
+        let slot = &mut self.slots[id.index()];
+        self.behind.remove(slot.behind as usize);
+        slot.behind = NONE;
+        slot.was_live = true;
+        let members = &mut self.feeds[slot.feed as usize].members;
+        slot.place = members.len() as u32;
+        members.push(id.slot);
+    }
+
+    /// Takes a live subscriber out of its feed's members; what it gets next it reads by its cursor.
+    fn put_behind(&mut self, id: SubscriberId, now: Millis, blocked: bool) {
+        self.leave_members(id);
+        let slot = &mut self.slots[id.index()];
+        // A live cursor is not moved while nothing matches. It has everything the round before brought, and if the round has nothing
+        // left for it, everything up to the tail; re-reading the difference finds nothing twice, because what was written moved it.
+        slot.cursor = slot.cursor.max(self.round.before);
+        slot.behind = self.behind.insert(Behind {
+            pinned: Bytes::new(),
+            page: None,
+            gap: None,
+            blocked,
+            queued: false,
+            waits_for_page: false,
+            ending: None,
+            end_written: false,
+            since: now,
+            progress_at: now,
+        }) as u32;
+    }
+
+    fn remove(&mut self, id: SubscriberId, reason: CloseReason) {
+        if self.in_flight.as_ref().is_some_and(|in_flight| in_flight.id == id) {
+            self.in_flight = None;
+        }
+        if self.slots[id.index()].behind == NONE {
+            self.leave_members(id);
+        }
+        let slot = self.slots.remove(id.index());
+        if slot.behind != NONE {
+            self.behind.remove(slot.behind as usize);
+        }
+        self.stats.closed[reason as usize] += 1;
+        let feed = &mut self.feeds[slot.feed as usize];
+        feed.subscribers -= 1;
+        if feed.subscribers == 0 {
+            let feed = self.feeds.remove(slot.feed as usize);
+            self.routes.remove(slot.feed, feed.key.filter.matchers());
+            self.feed_ids.remove(&feed.key);
+            self.pages.forget_feed(slot.feed);
+        }
+    }
+
+    /// A forced end: wherever the connection is.
+    fn force(&mut self, id: SubscriberId, reason: CloseReason) {
+        self.remove(id, reason);
+        self.closed.push_back(Closed { id, reason, end: EndStyle::Abort });
+    }
+
+    fn intern(&mut self, key: FeedKey) -> u32 {
+        if let Some(&feed) = self.feed_ids.get(&key) {
+            self.feeds[feed as usize].subscribers += 1;
+            return feed;
+        }
+        let feed = self.feeds.insert(Feed { key: key.clone(), members: Vec::new(), subscribers: 1, seen: 0 }) as u32;
+        self.routes.insert(feed, key.filter.matchers());
+        self.feed_ids.insert(key, feed);
+        feed
+    }
+
+    fn is_there(&self, id: SubscriberId) -> bool {
+        self.slots.get(id.index()).is_some_and(|slot| slot.generation == id.generation)
+    }
+
+    fn is_behind(&self, id: SubscriberId) -> bool {
+        self.is_there(id) && self.slots[id.index()].behind != NONE
+    }
+
+    fn behind_of(&mut self, id: SubscriberId) -> &mut Behind {
+        &mut self.behind[self.slots[id.index()].behind as usize]
+    }
+
+    fn queue(&mut self, id: SubscriberId) {
+        let behind = self.behind_of(id);
+        if !behind.queued {
+            behind.queued = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    fn filter_of(&self, id: SubscriberId) -> &Arc<Filter> {
+        &self.feeds[self.slots[id.index()].feed as usize].key.filter
+    }
+}
+
+/// A small generator (SplitMix64): spreads times, guards nothing.
+#[derive(Debug)]
+struct Rng(u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next().checked_rem(bound).unwrap_or(0)
+    }
+
+    fn between(&mut self, (from, to): (u32, u32)) -> u32 {
+        from + self.below(u64::from(to.saturating_sub(from)) + 1) as u32
+    }
 }

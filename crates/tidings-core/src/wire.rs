@@ -212,7 +212,7 @@ pub fn ending(retry_ms: u32, prime: Option<Position>) -> String {
 }
 
 fn put_prime(text: &mut String, position: Position) {
-    text.push_str(&format!("id: {position}\n\n"));
+    text.extend(["id: ", &position.to_string(), "\n\n"]);
 }
 
 /// The event that says that events are missing (N-14). `resume_at` is the position before the first event that follows.

@@ -1,0 +1,204 @@
+//! Time in a shard: heartbeats, planned ends, stalled writes and lag, from coarse ticks that visit a slice of the table each, never
+//! from a timer per connection. It knows milliseconds that somebody else counts.
+
+use super::{CloseReason, Gap, LagPolicy, NONE, Shard, SubscriberId};
+use crate::{GapReason, Position, limits, wire};
+
+/// Milliseconds on a clock that never goes back; where it starts is its owner's business.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Millis(pub u64);
+
+impl Millis {
+    /// The start of the clock.
+    pub const ZERO: Millis = Millis(0);
+
+    /// This much later.
+    #[must_use]
+    pub fn plus(self, ms: u64) -> Millis {
+        Millis(self.0.saturating_add(ms))
+    }
+
+    fn since(self, earlier: Millis) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// A time in the 32 bits that a slot has for it: steps of [`Coarse::STEP_MS`], good for more than six years after the clock's start.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Coarse(u32);
+
+impl Coarse {
+    const STEP_MS: u64 = 50;
+    pub(super) const NEVER: Coarse = Coarse(u32::MAX);
+
+    /// Rounded down, so that an end comes before its time and never after (M-72).
+    pub(super) fn floor(at: Millis) -> Coarse {
+        Coarse(u32::try_from(at.0 / Coarse::STEP_MS).unwrap_or(u32::MAX - 1).min(u32::MAX - 1))
+    }
+
+    fn millis(self) -> Millis {
+        Millis(u64::from(self.0) * Coarse::STEP_MS)
+    }
+}
+
+impl Shard {
+    /// When [`Shard::handle_tick`] wants to be called next.
+    pub fn next_tick(&self) -> Millis {
+        self.tick_at
+    }
+
+    /// Visits a slice of the table. Call it at [`Shard::next_tick`] or as soon after as possible.
+    pub fn handle_tick(&mut self, now: Millis) {
+        if now < self.tick_at {
+            return;
+        }
+        self.tick_at = now.plus(limits::TICK_MS);
+        let slices = self.slices();
+        self.tick_slice = (self.tick_slice + 1) % slices;
+        let mut index = self.tick_slice;
+        while index < self.slots.capacity() {
+            if let Some(slot) = self.slots.get(index) {
+                self.check(SubscriberId { slot: index as u32, generation: slot.generation }, now);
+            }
+            index += slices;
+        }
+    }
+
+    /// Ends every stream, each at a random time within `spread_ms` (N-16, S-41).
+    pub fn drain(&mut self, spread_ms: u64, now: Millis) {
+        for index in 0..self.slots.capacity() {
+            if let Some(slot) = self.slots.get_mut(index) {
+                let at = Coarse::floor(now.plus(self.rng.below(spread_ms + 1)));
+                if at < slot.ends_at {
+                    slot.ends_at = at;
+                    slot.ends_why = CloseReason::Drain;
+                }
+            }
+        }
+    }
+
+    /// Breaks every stream off.
+    pub fn abort_all(&mut self, reason: CloseReason) {
+        for index in 0..self.slots.capacity() {
+            if let Some(slot) = self.slots.get(index) {
+                self.force(SubscriberId { slot: index as u32, generation: slot.generation }, reason);
+            }
+        }
+    }
+
+    /// A pass over the table takes a fifth of the heartbeat interval, and at most as long as [`limits::TICK_SLICES`] ticks.
+    fn slices(&self) -> usize {
+        let wanted = self.config.heartbeat_ms.map_or(u64::MAX, |ms| ms / (5 * limits::TICK_MS));
+        wanted.clamp(1, limits::TICK_SLICES as u64) as usize
+    }
+
+    fn check(&mut self, id: SubscriberId, now: Millis) {
+        let slot = &self.slots[id.index()];
+        let pass_ms = self.slices() as u64 * limits::TICK_MS;
+        if slot.ends_at != Coarse::NEVER && now.plus(pass_ms) > slot.ends_at.millis() {
+            // The next visit would be too late.
+            let why = slot.ends_why;
+            self.end(id, why, now);
+            if why == CloseReason::Expired && self.behind_of(id).blocked {
+                // A connection that takes nothing must not outlive its rights (M-82).
+                self.force(id, why);
+                return;
+            }
+        }
+        if self.slots[id.index()].behind != NONE {
+            let stalled_ms = self.config.stalled_ms;
+            let behind = self.behind_of(id);
+            if behind.blocked && now.since(behind.progress_at) >= stalled_ms {
+                self.force(id, CloseReason::Stalled);
+                return;
+            }
+            if !self.check_lag(id, now) {
+                return;
+            }
+        }
+        self.check_heartbeat(id, now);
+    }
+
+    /// Decides on a planned end; it comes when what is being written is complete.
+    fn end(&mut self, id: SubscriberId, reason: CloseReason, now: Millis) {
+        if self.slots[id.index()].behind == NONE {
+            self.put_behind(id, now, false);
+        }
+        let behind = self.behind_of(id);
+        if behind.ending.is_none() {
+            behind.ending = Some(reason);
+            self.queue(id);
+        }
+    }
+
+    fn check_heartbeat(&mut self, id: SubscriberId, now: Millis) {
+        let Some(heartbeat_ms) = self.config.heartbeat_ms else { return };
+        let pass_ms = self.slices() as u64 * limits::TICK_MS;
+        let slot = &self.slots[id.index()];
+        // Never later than the interval: at the next visit it would be. The slot's place in the pass spreads the phases.
+        if now.since(slot.last_write.millis()) + pass_ms <= heartbeat_ms {
+            return;
+        }
+        let framing = self.feeds[slot.feed as usize].key.framing;
+        if slot.behind == NONE {
+            self.put_behind(id, now, false);
+        }
+        let behind = self.behind_of(id);
+        if behind.pinned.is_empty() && !behind.blocked && behind.ending.is_none() {
+            behind.pinned = wire::frame(framing, wire::HEARTBEAT.as_bytes());
+            self.queue(id);
+        }
+    }
+
+    /// Applies the lag policy to a reader that was live; false when it is gone.
+    fn check_lag(&mut self, id: SubscriberId, now: Millis) -> bool {
+        let Some(lag) = self.config.lag else { return true };
+        if !self.slots[id.index()].was_live || self.behind_of(id).ending.is_some() {
+            return true;
+        }
+        // Only an event that it would get makes it late: what does not concern it is passed over first.
+        let cursor = self.slots[id.index()].cursor;
+        if !self.ring.covers(cursor) || self.behind_of(id).page.is_some() {
+            return true;
+        }
+        let filter = self.filter_of(id).clone();
+        let mut covered = cursor;
+        let mut missing = false;
+        for record in self.ring.after(cursor).take(limits::SCAN_RECORDS) {
+            if filter.wants_record(record) {
+                missing = true;
+                break;
+            }
+            covered = record.position().sequence;
+        }
+        self.slots[id.index()].cursor = covered;
+        let tail = self.ring.head();
+        let behind = self.behind_of(id);
+        if !missing {
+            if covered == tail {
+                behind.since = now;
+            }
+            return true;
+        }
+        let late = now.since(behind.since) >= lag.ms;
+        if !late && tail - covered <= lag.events && self.ring.bytes_after(covered) <= lag.bytes {
+            return true;
+        }
+        match self.slots[id.index()].lag_policy {
+            LagPolicy::Disconnect => {
+                self.force(id, CloseReason::Lagged);
+                false
+            }
+            LagPolicy::Gap => {
+                self.stop_waiting(id, now);
+                let requested = Position { epoch: self.config.epoch, sequence: covered }.to_string().into();
+                let behind = self.behind_of(id);
+                behind.gap.get_or_insert(Gap { requested, reason: GapReason::Lagged });
+                behind.since = now;
+                self.slots[id.index()].cursor = tail;
+                self.queue(id);
+                true
+            }
+        }
+    }
+}

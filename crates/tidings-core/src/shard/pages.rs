@@ -1,0 +1,188 @@
+//! Pages: how subscribers that are further back than the shard's ring read from the store, sharing what they read.
+//!
+//! It knows who waits for which page, not how a page is read.
+
+use super::{CloseReason, Gap, LagPolicy, Millis, Shard, SubscriberId};
+use crate::{Filter, GapReason, Position, Record, limits};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Weak},
+};
+
+/// A bounded run of records read for somebody who is behind.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Page {
+    /// Records with sequences after the one asked for, in order. They may contain some that the filter does not want.
+    pub records: Vec<Arc<Record>>,
+    /// How far the store looked; advances even when nothing matched. At least the sequence of the last record.
+    pub covered_through: u64,
+    /// Set when an event that the filter wants, and that came after the place asked for, is no longer there.
+    pub lost: Option<GapReason>,
+}
+
+impl Page {
+    /// A page without loss.
+    pub fn new(records: Vec<Arc<Record>>, covered_through: u64) -> Page {
+        Page { records, covered_through, lost: None }
+    }
+}
+
+/// The store could not be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PageFailed;
+
+/// Names a page request.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct PageId(u64);
+
+/// A page to be read.
+#[derive(Clone, Debug)]
+pub struct PageRequest {
+    /// To be given back with the page.
+    pub id: PageId,
+    /// What is wanted. A page may contain more.
+    pub filter: Arc<Filter>,
+    /// Read what comes after this sequence,
+    pub after: u64,
+    /// and nothing beyond this one: it is the shard's tail, so that a page can never overtake the live stream.
+    pub up_to: u64,
+}
+
+/// The pages of a shard: asked for, being read, and read but still in somebody's hands.
+#[derive(Debug, Default)]
+pub(super) struct Pages {
+    wanted: VecDeque<SubscriberId>,
+    entries: BTreeMap<(u32, u64), Entry>,
+    next: u64,
+    in_flight: usize,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Reading { id: PageId, waiting: Vec<SubscriberId> },
+    Read(Weak<Page>),
+}
+
+impl Pages {
+    /// A feed has no subscribers left: whoever gets its number next asks another question.
+    pub(super) fn forget_feed(&mut self, feed: u32) {
+        let mut rest = self.entries.split_off(&(feed, 0));
+        let mut after = rest.split_off(&(feed + 1, 0));
+        self.entries.append(&mut after);
+    }
+
+    /// Drops entries of pages that nobody holds any more.
+    fn sweep(&mut self) {
+        if self.entries.len() > 4 * limits::PAGES_IN_FLIGHT {
+            self.entries.retain(|_, entry| !matches!(entry, Entry::Read(page) if page.strong_count() == 0));
+        }
+    }
+}
+
+impl Shard {
+    pub(super) fn want_page(&mut self, id: SubscriberId) {
+        let behind = self.behind_of(id);
+        if !behind.waits_for_page {
+            behind.waits_for_page = true;
+            self.pages.wanted.push_back(id);
+        }
+    }
+
+    /// The next page to be read, while not too many are under way.
+    pub fn poll_page_request(&mut self) -> Option<PageRequest> {
+        while self.pages.in_flight < limits::PAGES_IN_FLIGHT {
+            let subscriber = self.pages.wanted.pop_front()?;
+            if !self.is_behind(subscriber) {
+                continue;
+            }
+            let slot = &self.slots[subscriber.index()];
+            let (key, after) = ((slot.feed, slot.cursor), slot.cursor);
+            match self.pages.entries.get_mut(&key) {
+                Some(Entry::Reading { waiting, .. }) => {
+                    waiting.push(subscriber);
+                    continue;
+                }
+                Some(Entry::Read(page)) => {
+                    if let Some(page) = page.upgrade() {
+                        self.hand_over(subscriber, &page);
+                        continue;
+                    }
+                }
+                None => {}
+            }
+            let id = PageId(self.pages.next);
+            self.pages.next += 1;
+            self.pages.in_flight += 1;
+            self.pages.sweep();
+            self.pages.entries.insert(key, Entry::Reading { id, waiting: vec![subscriber] });
+            return Some(PageRequest { id, filter: self.filter_of(subscriber).clone(), after, up_to: self.ring.head() });
+        }
+        None
+    }
+
+    /// A page was read, or could not be. Every request is answered once, in any order.
+    pub fn handle_page(&mut self, id: PageId, page: Result<Page, PageFailed>) {
+        self.pages.in_flight -= 1;
+        let found = self.pages.entries.iter_mut().find_map(|(key, entry)| match entry {
+            Entry::Reading { id: of, waiting } if *of == id => Some((*key, std::mem::take(waiting))),
+            _ => None,
+        });
+        let Some((key, waiting)) = found else { return };
+        match page {
+            Ok(page) => {
+                let page = Arc::new(page);
+                self.pages.entries.insert(key, Entry::Read(Arc::downgrade(&page)));
+                for subscriber in waiting {
+                    self.hand_over(subscriber, &page);
+                }
+            }
+            Err(PageFailed) => {
+                self.pages.entries.remove(&key);
+                for subscriber in waiting {
+                    if self.is_behind(subscriber) {
+                        self.force(subscriber, CloseReason::Store);
+                    }
+                }
+            }
+        }
+    }
+
+    fn hand_over(&mut self, id: SubscriberId, page: &Arc<Page>) {
+        if !self.is_behind(id) {
+            return;
+        }
+        let slot = &self.slots[id.index()];
+        let (cursor, was_live, lag_policy) = (slot.cursor, slot.was_live, slot.lag_policy);
+        if page.lost.is_some() && was_live && lag_policy == LagPolicy::Disconnect {
+            self.force(id, CloseReason::Lagged);
+            return;
+        }
+        let epoch = self.config.epoch;
+        let behind = self.behind_of(id);
+        behind.waits_for_page = false;
+        if let (Some(reason), None) = (page.lost, &behind.gap) {
+            let reason = if was_live && reason == GapReason::Evicted { GapReason::Lagged } else { reason };
+            let requested = Position { epoch, sequence: cursor }.to_string().into();
+            behind.gap = Some(Gap { requested, reason });
+        }
+        behind.page = Some((page.clone(), 0));
+        self.queue(id);
+    }
+
+    /// Ends the wait of somebody whose place changed while it waited: the page it waits for would be the wrong one.
+    pub(super) fn stop_waiting(&mut self, id: SubscriberId, now: Millis) {
+        let behind = self.behind_of(id);
+        behind.page = None;
+        behind.progress_at = now;
+        if behind.waits_for_page {
+            behind.waits_for_page = false;
+            self.pages.wanted.retain(|&other| other != id);
+            for entry in self.pages.entries.values_mut() {
+                if let Entry::Reading { waiting, .. } = entry {
+                    waiting.retain(|&other| other != id);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Serving those who are behind: what was begun, a planned end, a gap, or the next events after the cursor, a bounded piece at a time.
+//!
+//! It knows cursors and sources (ring and pages), not when a subscriber fell behind or why.
+
+use super::{Closed, EndStyle, Gap, InFlight, Millis, Page, Poll, Shard, SubscriberId, Transmit, Writing};
+use crate::{EventId, Framing, Position, Record, feed::FeedKey, limits, wire};
+use bytes::BytesMut;
+use std::sync::Arc;
+
+impl Shard {
+    pub(super) fn poll_ready(&mut self) -> Poll {
+        while let Some(id) = self.ready.pop_front() {
+            if !self.is_behind(id) {
+                continue;
+            }
+            let behind = self.behind_of(id);
+            behind.queued = false;
+            if behind.blocked {
+                continue;
+            }
+            match self.serve(id) {
+                Poll::Idle => {}
+                found => return found,
+            }
+        }
+        Poll::Idle
+    }
+
+    /// The next thing for somebody behind whose connection takes bytes.
+    fn serve(&mut self, id: SubscriberId) -> Poll {
+        let behind = self.behind_of(id);
+        if !behind.pinned.is_empty() {
+            return self.transmit_pinned(id);
+        }
+        if let Some(reason) = behind.ending {
+            if behind.end_written {
+                let end = self.slots[id.index()].end;
+                self.remove(id, reason);
+                self.closed.push_back(Closed { id, reason, end });
+                return Poll::Working;
+            }
+            self.pin_ending(id);
+            return self.transmit_pinned(id);
+        }
+        self.read_on(id)
+    }
+
+    fn transmit_pinned(&mut self, id: SubscriberId) -> Poll {
+        let bytes = self.behind_of(id).pinned.clone();
+        self.in_flight = Some(InFlight { id, len: bytes.len(), what: Writing::Pinned });
+        Poll::Transmit(Transmit { id, bytes })
+    }
+
+    /// Reads what comes after the cursor, from a page or from the ring, a bounded piece at a time.
+    fn read_on(&mut self, id: SubscriberId) -> Poll {
+        let cursor = self.slots[id.index()].cursor;
+        let key = self.feeds[self.slots[id.index()].feed as usize].key.clone();
+        let slot_behind = self.slots[id.index()].behind as usize;
+        let page = self.behind[slot_behind].page.clone();
+        let told_gap = self.behind[slot_behind].gap.is_none();
+
+        // `end` is where this source ends: reading up to there means having everything up to there.
+        let mut reading = Reading { covered: cursor, bytes: 0, found: std::mem::take(&mut self.scratch), full: false };
+        let (used, end) = match &page {
+            Some((page, used)) => {
+                let used = used + reading.collect(&key, page.records[*used..].iter(), self.config.frame_bytes, told_gap);
+                (used, page.covered_through)
+            }
+            None if self.ring.covers(cursor) => {
+                let used = reading.collect(&key, self.ring.after(cursor), self.config.frame_bytes, told_gap);
+                (used, self.ring.head())
+            }
+            None => {
+                self.scratch = reading.found;
+                self.want_page(id);
+                return Poll::Idle;
+            }
+        };
+        let Reading { mut covered, found, full, .. } = reading;
+        if !full {
+            covered = covered.max(end);
+        }
+        let poll = self.use_reading(id, &key, page.map(|(page, _)| (page, used)), covered, full, &found);
+        self.scratch = found;
+        self.scratch.clear();
+        poll
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the second half of `read_on`, cut where the borrow of the sources ends")]
+    fn use_reading(
+        &mut self,
+        id: SubscriberId,
+        key: &FeedKey,
+        page: Option<(Arc<Page>, usize)>,
+        covered: u64,
+        full: bool,
+        found: &[Arc<Record>],
+    ) -> Poll {
+        let at_tail = page.is_none() && !full;
+        let slot = self.slots[id.index()].behind as usize;
+        if let Some(first) = found.first() {
+            if let Some(gap) = self.behind[slot].gap.take() {
+                // The gap stands before the first event that follows it, and points there.
+                let resume_at = first.position().sequence - 1;
+                self.slots[id.index()].cursor = resume_at;
+                self.behind[slot].page = page.map(|(page, used)| (page, used - 1));
+                self.pin_gap(id, key, &gap, Some(first.id()), resume_at);
+                return self.transmit_pinned(id);
+            }
+            self.behind[slot].page = page.filter(|_| full);
+            let events = found.len() as u32;
+            let bytes = if let [record] = found {
+                key.bytes(record)
+            } else {
+                let mut bytes = BytesMut::with_capacity(found.iter().map(|record| record.wire(key.framing).len()).sum());
+                for record in found {
+                    key.append(record, &mut bytes);
+                }
+                bytes.freeze()
+            };
+            self.behind[slot].pinned = bytes.clone();
+            self.in_flight = Some(InFlight { id, len: bytes.len(), what: Writing::Events { last: covered, events } });
+            return Poll::Transmit(Transmit { id, bytes });
+        }
+        self.slots[id.index()].cursor = covered;
+        self.behind[slot].page = page.filter(|_| full);
+        if at_tail {
+            if let Some(gap) = self.behind[slot].gap.take() {
+                self.pin_gap(id, key, &gap, None, covered);
+                return self.transmit_pinned(id);
+            }
+            self.make_live(id);
+            return Poll::Working;
+        }
+        self.queue(id);
+        Poll::Working
+    }
+
+    fn pin_gap(&mut self, id: SubscriberId, key: &FeedKey, gap: &Gap, earliest: Option<EventId>, resume_at: u64) {
+        let resume_at = Position { epoch: self.config.epoch, sequence: resume_at };
+        let text = wire::gap(&gap.requested, earliest.as_ref().map(EventId::as_str), gap.reason, resume_at);
+        self.stats.gaps[gap.reason as usize] += 1;
+        self.behind_of(id).pinned = wire::frame(key.framing, text.as_bytes());
+    }
+
+    fn pin_ending(&mut self, id: SubscriberId) {
+        let slot = &self.slots[id.index()];
+        let framing = self.feeds[slot.feed as usize].key.framing;
+        let behind = &self.behind[slot.behind as usize];
+        // With a gap untold the old cursor must stay: moved forward, it would hide the loss for ever.
+        let prime = (slot.prime && behind.gap.is_none()).then_some(Position { epoch: self.config.epoch, sequence: slot.cursor });
+        let end = slot.end;
+        let text = wire::ending(self.rng.between(self.config.retry_ms), prime);
+        let mut bytes = BytesMut::from(&wire::frame(framing, text.as_bytes())[..]);
+        if framing == Framing::Chunked && end == EndStyle::Clean {
+            bytes.extend_from_slice(wire::FINAL_CHUNK);
+        }
+        let behind = self.behind_of(id);
+        behind.pinned = bytes.freeze();
+        behind.end_written = true;
+    }
+
+    pub(super) fn after_behind_write(&mut self, id: SubscriberId, taken: usize, all: bool, now: Millis) {
+        let behind = self.behind_of(id);
+        if taken > 0 {
+            behind.progress_at = now;
+        }
+        if all {
+            self.queue(id);
+        } else {
+            if !behind.blocked {
+                behind.progress_at = now;
+            }
+            behind.blocked = true;
+        }
+    }
+}
+
+/// A bounded piece of reading forward.
+struct Reading {
+    covered: u64,
+    bytes: usize,
+    found: Vec<Arc<Record>>,
+    /// It stopped before the end of its source.
+    full: bool,
+}
+
+impl Reading {
+    /// Takes what the feed wants, and returns how many records were looked at. With a gap to be told the first find is enough.
+    fn collect<'a>(&mut self, key: &FeedKey, records: impl Iterator<Item = &'a Arc<Record>>, frame_bytes: usize, told_gap: bool) -> usize {
+        let mut looked_at = 0;
+        for record in records {
+            if looked_at == limits::SCAN_RECORDS || (!told_gap && !self.found.is_empty()) {
+                self.full = true;
+                break;
+            }
+            if key.filter.wants_record(record) {
+                let len = record.wire(key.framing).len();
+                if !self.found.is_empty() && self.bytes + len > frame_bytes {
+                    self.full = true;
+                    break;
+                }
+                self.bytes += len;
+                self.found.push(record.clone());
+            }
+            self.covered = record.position().sequence;
+            looked_at += 1;
+        }
+        looked_at
+    }
+}

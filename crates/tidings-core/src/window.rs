@@ -1,0 +1,237 @@
+//! The most recent events in memory, by position, bounded in bytes and in number; and what is remembered of those that left it.
+//!
+//! It knows positions and sizes. Whether an event concerns somebody is asked of a [`Filter`].
+
+use crate::{Filter, Record, Topic};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+/// A bounded run of records in order of position. Everything after [`Window::floor`] that was pushed is still there.
+#[derive(Debug)]
+pub struct Window {
+    entries: VecDeque<Entry>,
+    max_bytes: usize,
+    max_events: usize,
+    bytes: usize,
+    /// Bytes of all records ever pushed, so that the distance between two places is one subtraction.
+    total: u64,
+    floor: u64,
+    head: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    record: Arc<Record>,
+    /// [`Window::total`] when this record had been pushed.
+    total: u64,
+}
+
+impl Window {
+    /// An empty window that begins after a sequence number.
+    pub fn new(after: u64, max_bytes: usize, max_events: usize) -> Window {
+        Window { entries: VecDeque::new(), max_bytes, max_events, bytes: 0, total: 0, floor: after, head: after }
+    }
+
+    /// Appends a record, which must come after the head, and hands over what no longer fits. The newest record always stays.
+    pub fn push(&mut self, record: Arc<Record>, mut evicted: impl FnMut(Arc<Record>)) {
+        let sequence = record.position().sequence;
+        debug_assert!(sequence > self.head, "records come in order");
+        self.head = sequence;
+        self.bytes += record.cost();
+        self.total += record.cost() as u64;
+        self.entries.push_back(Entry { record, total: self.total });
+        while self.entries.len() > 1 && (self.bytes > self.max_bytes || self.entries.len() > self.max_events) {
+            let Some(old) = self.entries.pop_front() else { break };
+            self.bytes -= old.record.cost();
+            self.floor = old.record.position().sequence;
+            evicted(old.record);
+        }
+    }
+
+    /// Sequence number of the newest record, or of the place the window began at.
+    pub fn head(&self) -> u64 {
+        self.head
+    }
+
+    /// A reader at this sequence number or above has lost nothing.
+    pub fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    /// Whether everything after a sequence number is still here.
+    pub fn covers(&self, after: u64) -> bool {
+        after >= self.floor
+    }
+
+    /// The records after a sequence number, oldest first.
+    pub fn after(&self, sequence: u64) -> impl Iterator<Item = &Arc<Record>> {
+        self.entries.range(self.index_after(sequence)..).map(|entry| &entry.record)
+    }
+
+    /// The record at a sequence number, if it is here.
+    pub fn get(&self, sequence: u64) -> Option<&Arc<Record>> {
+        let entry = self.entries.get(self.index_after(sequence.checked_sub(1)?))?;
+        (entry.record.position().sequence == sequence).then_some(&entry.record)
+    }
+
+    /// The oldest record.
+    pub fn first(&self) -> Option<&Arc<Record>> {
+        self.entries.front().map(|entry| &entry.record)
+    }
+
+    /// Bytes between a place and the head; a place below the floor counts as the floor.
+    pub fn bytes_after(&self, sequence: u64) -> u64 {
+        match self.index_after(sequence).checked_sub(1) {
+            Some(index) => self.total - self.entries[index].total,
+            None => self.bytes as u64,
+        }
+    }
+
+    /// Bytes kept.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Records kept.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether none is kept.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn index_after(&self, sequence: u64) -> usize {
+        // Sequences rarely have holes: the first guess is nearly always right.
+        let at = |index: usize| self.entries[index].record.position().sequence;
+        if sequence >= self.head {
+            return self.entries.len();
+        }
+        let Some(first) = self.entries.front().map(|entry| entry.record.position().sequence) else { return 0 };
+        if sequence < first {
+            return 0;
+        }
+        let guess = (sequence - first) as usize;
+        if guess < self.entries.len() && at(guess) == sequence {
+            return guess + 1;
+        }
+        self.entries.partition_point(|entry| entry.record.position().sequence <= sequence)
+    }
+}
+
+/// What is remembered of events that a window evicted: for each distinct audience the newest one that is gone, so that a reader whose
+/// own events are all still there is not told of a gap (N-14). Bounded; what does not fit is answered conservatively.
+#[derive(Debug)]
+pub struct Evicted {
+    /// Newest evicted sequence of each audience. Sorted by sequence, so that a look-up reads only what a cursor can have missed.
+    by_sequence: BTreeMap<u64, Audience>,
+    by_audience: BTreeMap<Audience, u64>,
+    bytes: usize,
+    max_audiences: usize,
+    max_bytes: usize,
+    /// Something with an audience that is no longer remembered was evicted at or below this sequence.
+    forgotten: u64,
+}
+
+type Audience = (Arc<[Topic]>, bool);
+
+impl Evicted {
+    /// Nothing evicted yet, but everything up to `before` is gone without a trace.
+    pub fn new(before: u64, max_audiences: usize, max_bytes: usize) -> Evicted {
+        Evicted { by_sequence: BTreeMap::new(), by_audience: BTreeMap::new(), bytes: 0, max_audiences, max_bytes, forgotten: before }
+    }
+
+    /// Remembers that a record is gone.
+    pub fn push(&mut self, record: &Record) {
+        let sequence = record.position().sequence;
+        let audience: Audience = (record.topics().into(), record.is_private());
+        self.bytes += audience_bytes(&audience);
+        if let Some(previous) = self.by_audience.insert(audience.clone(), sequence) {
+            self.bytes -= audience_bytes(&audience);
+            self.by_sequence.remove(&previous);
+        }
+        self.by_sequence.insert(sequence, audience);
+        while self.by_sequence.len() > self.max_audiences || self.bytes > self.max_bytes {
+            let Some((sequence, audience)) = self.by_sequence.pop_first() else { break };
+            self.bytes -= audience_bytes(&audience);
+            self.by_audience.remove(&audience);
+            self.forgotten = sequence;
+        }
+    }
+
+    /// Whether a reader at a cursor may have missed an event that it could have received.
+    pub fn may_miss(&self, after: u64, filter: &Filter) -> bool {
+        after < self.forgotten || self.by_sequence.range(after + 1..).rev().any(|(_, (topics, private))| filter.wants(topics, *private))
+    }
+}
+
+fn audience_bytes(audience: &Audience) -> usize {
+    audience.0.iter().map(|topic| topic.as_str().len() + size_of::<Topic>()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Epoch, Event, Grant, Matchers, Position, TopicMatcher};
+    use proptest::prelude::*;
+
+    fn record(sequence: u64, topic: &str) -> Arc<Record> {
+        Arc::new(Record::draft(Event::new(topic, "data").unwrap()).seal(Position { epoch: Epoch(1), sequence }, 0))
+    }
+
+    fn sequences<'a>(records: impl Iterator<Item = &'a Arc<Record>>) -> Vec<u64> {
+        records.map(|record| record.position().sequence).collect()
+    }
+
+    #[test]
+    fn keeps_the_newest_even_if_it_is_too_large() {
+        let mut window = Window::new(0, 1, 10);
+        window.push(record(1, "a"), |_| panic!("the newest stays"));
+        let mut evicted = Vec::new();
+        window.push(record(2, "a"), |record| evicted.push(record.position().sequence));
+        assert_eq!((evicted, window.floor(), window.head(), window.len()), (vec![1], 1, 2, 1));
+    }
+
+    proptest! {
+        /// Against the plain list of what was pushed, with holes between the numbers.
+        #[test]
+        fn like_a_list(steps in prop::collection::vec(1u64..4, 0..60), max in 1usize..20, probe in 0u64..200) {
+            let mut window = Window::new(5, usize::MAX, max);
+            let mut list = Vec::new();
+            let mut evicted = Vec::new();
+            let mut sequence = 5;
+            for step in steps {
+                sequence += step;
+                list.push(sequence);
+                window.push(record(sequence, "t"), |record| evicted.push(record.position().sequence));
+            }
+            let kept = list.split_off(list.len().saturating_sub(max));
+            prop_assert_eq!(&evicted, &list);
+            prop_assert_eq!(window.floor(), list.last().copied().unwrap_or(5));
+            prop_assert_eq!(sequences(window.after(probe)), kept.iter().copied().filter(|&s| s > probe).collect::<Vec<_>>());
+            prop_assert_eq!(window.get(probe).is_some(), kept.contains(&probe));
+            let cost = record(1, "t").cost() as u64;
+            prop_assert_eq!(window.bytes_after(probe), cost * kept.iter().filter(|&&s| s > probe).count() as u64);
+        }
+
+        /// N-14: nobody is told of a gap who lost nothing, and everybody who did is; beyond the bound, only the second half holds.
+        #[test]
+        fn evictions_are_remembered_by_audience(topics in prop::collection::vec(0u8..6, 0..40), max in 1usize..8, after in 0u64..45, wanted in 0u8..6) {
+            let mut evicted = Evicted::new(0, max, usize::MAX);
+            let distinct = topics.iter().collect::<std::collections::BTreeSet<_>>().len();
+            for (at, topic) in topics.iter().enumerate() {
+                evicted.push(&record(at as u64 + 1, &format!("t{topic}")));
+            }
+            let filter = Filter::new(Matchers::from(TopicMatcher::exact(&format!("t{wanted}")).unwrap()), &Grant::open());
+            let lost = topics.iter().enumerate().any(|(at, &topic)| at as u64 + 1 > after && topic == wanted);
+            let told = evicted.may_miss(after, &filter);
+            prop_assert!(!lost || told);
+            if distinct <= max {
+                prop_assert_eq!(told, lost);
+            }
+        }
+    }
+}
