@@ -86,7 +86,6 @@ impl Shard {
         poll
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the second half of `read_on`, cut where the borrow of the sources ends")]
     fn use_reading(
         &mut self,
         id: SubscriberId,
