@@ -61,9 +61,24 @@ impl TopicMatcher {
         match &self.0 {
             Kind::All => true,
             Kind::Exact(name) => **name == *topic.as_str(),
-            Kind::Prefix(name) => below(topic.as_str()).strip_prefix(&**name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+            Kind::Prefix(name) => is_below(name, topic.as_str()),
         }
     }
+
+    /// Whether everything that another matcher matches is matched by this one too.
+    pub fn covers(&self, other: &TopicMatcher) -> bool {
+        match (&self.0, &other.0) {
+            (Kind::All, _) => true,
+            (_, Kind::All) => false,
+            (Kind::Exact(_), _) => self == other,
+            (Kind::Prefix(name), Kind::Exact(other) | Kind::Prefix(other)) => is_below(name, other),
+        }
+    }
+}
+
+/// Whether a topic is a prefix's own or lies below it.
+fn is_below(prefix: &str, topic: &str) -> bool {
+    below(topic).strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// A topic as the prefix rule sees it: without one leading slash (N-10).
@@ -164,6 +179,18 @@ mod tests {
                 assert!(!matcher.matches(&topic(name)), "{matcher:?} does not match {name}");
             }
         }
+    }
+
+    #[test]
+    fn covering() {
+        let (exact, prefix, all) = (|n| TopicMatcher::exact(n).unwrap(), |n| TopicMatcher::prefix(n).unwrap(), TopicMatcher::all());
+        assert!(all.covers(&exact("a")) && all.covers(&all) && prefix("a").covers(&prefix("a/b")) && prefix("a").covers(&exact("/a")));
+        assert!(
+            !prefix("a").covers(&all)
+                && !prefix("a/b").covers(&prefix("a"))
+                && !exact("a").covers(&prefix("a"))
+                && !prefix("a").covers(&exact("ab"))
+        );
     }
 
     #[test]

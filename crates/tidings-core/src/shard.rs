@@ -254,6 +254,17 @@ pub struct ShardStats {
     pub gaps: [u64; GapReason::ALL.len()],
 }
 
+impl ShardStats {
+    /// Adds what another shard, or an earlier one in the same place, has counted.
+    pub fn add(&mut self, other: &ShardStats) {
+        self.deliveries += other.deliveries;
+        self.bytes += other.bytes;
+        for (sum, count) in self.closed.iter_mut().chain(&mut self.gaps).zip(other.closed.iter().chain(&other.gaps)) {
+            *sum += count;
+        }
+    }
+}
+
 const NONE: u32 = u32::MAX;
 
 /// One connection: a feed, a cursor, a state. A cache line, so that a round over many touches one line each.

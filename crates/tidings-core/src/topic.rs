@@ -68,6 +68,13 @@ impl fmt::Debug for Topic {
     }
 }
 
+/// Topics sort and compare as their names do, so that ordered maps can be searched by name.
+impl std::borrow::Borrow<str> for Topic {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl TryFrom<&str> for Topic {
     type Error = TopicError;
     fn try_from(name: &str) -> Result<Self, Self::Error> {

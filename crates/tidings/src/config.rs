@@ -128,7 +128,7 @@ impl Default for Config {
             publish_keys: Vec::new(),
             cors_origins: Vec::new(),
             publish_origins: Vec::new(),
-            cors_max_age: Duration::from_secs(600),
+            cors_max_age: Duration::from_mins(10),
             public_url: None,
             hosts: Vec::new(),
             anonymous: false,

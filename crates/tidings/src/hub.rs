@@ -1,15 +1,83 @@
 //! The hub: publish, subscribe, shut down, and the handle that carries rights.
+//!
+//! It joins the store, the window and the shards. It knows no HTTP, and it never touches a subscriber while it publishes.
 
-use crate::{AfterGap, Config, EndStyle, EventBody, EventStream, LagPolicy};
-use std::{sync::Arc, time::Duration};
-use tidings_core::{Event, EventId, Grant, Matchers, Topic};
+mod log;
+mod start;
 
-/// A running hub. Clones are handles to the same hub.
-#[derive(Clone, Debug)]
+use crate::{
+    Aborted, AfterGap, Config, EndStyle, EventBody, EventStore, EventStream, LagPolicy, MemoryStore, StoreError,
+    delivery::{Clock, Delivery},
+    replay::Replay,
+    telemetry::{Counters, Snapshot},
+};
+use bytes::Bytes;
+use log::Log;
+use start::Start;
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tidings_core::{
+    Event, EventId, FeedKey, Filter, Framing, Grant, Matchers, Position, Record, Topic, TopicMatcher, limits,
+    shard::{CloseReason, Lag, Millis, NewSubscriber, ShardConfig},
+    wire,
+};
+
+/// A running hub. Clones are handles to the same hub; when the last one is gone, so is the hub.
+///
+/// ```
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// use tidings::{Event, Hub};
+/// let hub = Hub::new()?;
+/// let id = hub.publish(Event::new("news", "hello")?).await?;
+/// assert!(id.as_str().starts_with('#'));
+/// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+/// ```
+#[derive(Clone)]
 pub struct Hub(Arc<Inner>);
 
-#[derive(Debug)]
-struct Inner {}
+struct Inner {
+    config: Config,
+    rules: Vec<(TopicMatcher, crate::PrefixRule)>,
+    store: Arc<dyn EventStore>,
+    log: Arc<Log>,
+    delivery: Delivery,
+    clock: Clock,
+    counters: Counters,
+    draining: AtomicBool,
+}
+
+/// Makes a hub.
+#[derive(Debug, Default)]
+pub struct HubBuilder {
+    config: Config,
+    store: Option<Arc<dyn EventStore>>,
+}
+
+/// Why a hub could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The hub's tasks need a tokio runtime to run on.
+    #[error("a hub is started inside a tokio runtime; call this from an async function or after `Runtime::enter`")]
+    NoRuntime,
+    /// The system gives no random bytes.
+    #[error("the system gives no random bytes: {0}")]
+    NoRandomness(String),
+    /// A setting contradicts itself or another.
+    #[error("setting `{name}`: {problem}")]
+    Setting {
+        /// The setting.
+        name: &'static str,
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
+}
 
 /// Why a publish was refused; nothing of it was kept.
 #[derive(Debug, thiserror::Error)]
@@ -28,12 +96,23 @@ pub enum PublishError {
         /// Bytes allowed.
         limit: usize,
     },
+    /// The batch would not fit into memory beside what is kept (413).
+    #[error("a batch may have at most {events} events and {bytes} bytes here; split it")]
+    BatchTooLarge {
+        /// Events allowed.
+        events: usize,
+        /// Bytes allowed.
+        bytes: usize,
+    },
     /// Delivery cannot keep up; try again (503 with `Retry-After`).
     #[error("the hub is overloaded: delivery has not kept up for {} s; try again later", .0.as_secs())]
     Overloaded(Duration),
     /// The hub is shutting down (503).
     #[error("the hub is shutting down")]
     ShuttingDown,
+    /// The store could not keep it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// Why a subscription was refused.
@@ -46,6 +125,9 @@ pub enum SubscribeError {
     /// The grant has expired (401).
     #[error("the grant has expired")]
     Expired,
+    /// The store could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// Where a stream starts.
@@ -56,7 +138,8 @@ pub enum Cursor {
     Live,
     /// Everything that is kept.
     Earliest,
-    /// After the event with this id: as a client sent it, minted (with or without `#`) or a publisher's.
+    /// After the event with this id: as a client sent it, minted (with or without `#`) or a publisher's. `earliest` means
+    /// [`Cursor::Earliest`], and the empty id [`Cursor::Live`].
     After(String),
 }
 
@@ -68,7 +151,7 @@ pub struct Subscription {
     pub matchers: Matchers,
     /// Where to start.
     pub cursor: Cursor,
-    /// Whether events name their topics (`topics` field lines, N-13b).
+    /// Whether events name their topics (`topics` field lines, N-13b). Always on for [`Granted::subscribe`].
     pub topics_field: bool,
     /// Priming (N-13a); `None` is the hub's setting for these topics.
     pub prime: Option<bool>,
@@ -78,104 +161,6 @@ pub struct Subscription {
     pub after_gap: Option<AfterGap>,
     /// What happens when the reader falls too far behind; `None` is the hub's setting.
     pub lag_policy: Option<LagPolicy>,
-}
-
-/// An opened stream of wire bytes, and what the response header has to say about it.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Opened {
-    /// The bytes, from the first comment on.
-    pub body: EventBody,
-    /// With a cursor: where the stream really starts, an id or `earliest` (M-91, M-92). `None` without a cursor.
-    pub starts_after: Option<String>,
-}
-
-/// The hub as seen by a client with certain rights.
-#[derive(Clone, Debug)]
-pub struct Granted {
-    hub: Hub,
-    grant: Grant,
-}
-
-/// A topic as [`Granted::topic`] reports it.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct TopicInfo {
-    /// The topic.
-    pub topic: Topic,
-    /// Subscribers who would receive an event published to it now.
-    pub subscribers: u64,
-    /// Id of its newest kept event.
-    pub last_event_id: Option<EventId>,
-}
-
-impl Hub {
-    /// A hub with the rights of `grant` in front of it: what HTTP uses.
-    pub fn with(&self, grant: Grant) -> Granted {
-        Granted { hub: self.clone(), grant }
-    }
-
-    /// Its settings.
-    pub fn config(&self) -> &Config {
-        todo!()
-    }
-
-    /// Whether it takes publishes and subscriptions: false while draining.
-    pub fn is_ready(&self) -> bool {
-        todo!()
-    }
-
-    /// Subscribers now.
-    pub fn subscribers(&self) -> u64 {
-        todo!()
-    }
-
-    /// The metrics as Prometheus text.
-    pub fn metrics(&self) -> String {
-        todo!()
-    }
-
-    /// Ends all streams, spread over `config.drain_spread` but within `deadline`, and refuses new ones. Never hangs.
-    pub async fn shut_down(&self, deadline: Duration) {
-        todo!("{deadline:?}")
-    }
-}
-
-impl Granted {
-    /// The hub behind.
-    pub fn hub(&self) -> &Hub {
-        &self.hub
-    }
-
-    /// Publishes one event.
-    pub async fn publish(&self, event: Event) -> Result<EventId, PublishError> {
-        todo!("{event:?}")
-    }
-
-    /// Publishes several as one append: all or none.
-    pub async fn publish_batch(&self, events: Vec<Event>) -> Result<Vec<EventId>, PublishError> {
-        todo!("{events:?}")
-    }
-
-    /// Opens a stream of wire bytes.
-    pub async fn open(&self, subscription: Subscription) -> Result<Opened, SubscribeError> {
-        todo!("{subscription:?}")
-    }
-
-    /// Opens a stream of events.
-    pub async fn subscribe(&self, subscription: Subscription) -> Result<EventStream, SubscribeError> {
-        todo!("{subscription:?}")
-    }
-
-    /// What is known of a topic (N-20).
-    pub async fn topic(&self, topic: &Topic) -> TopicInfo {
-        todo!("{topic}")
-    }
-
-    /// The topics of kept events in byte order, after `after`, at most `limit` (N-20).
-    pub async fn topics(&self, after: Option<&str>, limit: usize) -> Vec<TopicInfo> {
-        todo!("{after:?} {limit}")
-    }
 }
 
 impl Subscription {
@@ -190,5 +175,392 @@ impl Subscription {
             after_gap: None,
             lag_policy: None,
         }
+    }
+
+    /// The same from another place.
+    #[must_use]
+    pub fn from_cursor(self, cursor: Cursor) -> Self {
+        Subscription { cursor, ..self }
+    }
+
+    /// The same after an event, by its id.
+    #[must_use]
+    pub fn after(self, id: impl Into<String>) -> Self {
+        self.from_cursor(Cursor::After(id.into()))
+    }
+}
+
+/// An opened stream of wire bytes, and what the response header has to say about it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Opened {
+    /// The bytes, from the first comment on.
+    pub body: EventBody,
+    /// With a cursor: where the stream really starts, an id or `earliest` (M-91, M-92). `None` without a cursor.
+    pub starts_after: Option<String>,
+}
+
+/// The hub as seen by a client with certain rights: the only handle that HTTP has.
+#[derive(Clone, Debug)]
+pub struct Granted {
+    hub: Hub,
+    grant: Grant,
+}
+
+/// A topic as [`Granted::topic`] reports it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct TopicInfo {
+    /// The topic.
+    pub topic: Topic,
+    /// Subscribers who would receive a public event published to it now.
+    pub subscribers: u64,
+    /// Id of its newest kept event.
+    pub last_event_id: Option<EventId>,
+}
+
+impl HubBuilder {
+    /// Other settings than the defaults.
+    #[must_use]
+    pub fn config(self, config: Config) -> Self {
+        HubBuilder { config, ..self }
+    }
+
+    /// Another store than a [`MemoryStore`] of the configured window.
+    #[must_use]
+    pub fn store(self, store: Arc<dyn EventStore>) -> Self {
+        HubBuilder { store: Some(store), ..self }
+    }
+
+    /// Starts the hub's tasks on the current tokio runtime.
+    pub fn build(self) -> Result<Hub, StartError> {
+        let HubBuilder { config, store } = self;
+        tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
+        let random = |error: getrandom::Error| StartError::NoRandomness(error.to_string());
+        let rules = check(&config)?;
+        let store = match store {
+            Some(store) => store,
+            None => Arc::new(MemoryStore::new(config.window_bytes, config.window_events).map_err(random)?),
+        };
+        let bounds = store.bounds();
+        let clock = Clock::start();
+        let log = Arc::new(Log::new(bounds.head, &config));
+        let mut shard_configs = Vec::new();
+        for _ in 0..config.shards {
+            shard_configs.push(shard_config(&config, &*store, getrandom::u64().map_err(random)?));
+        }
+        let replay = Arc::new(Replay::new(store.clone()));
+        let delivery = Delivery::start(shard_configs, bounds.head, clock, log.clone(), replay);
+        let counters = Counters::default();
+        let hub = Hub(Arc::new(Inner { config, rules, store, log, delivery, clock, counters, draining: AtomicBool::new(false) }));
+        hub.follow();
+        Ok(hub)
+    }
+}
+
+/// Settings that cannot work are refused at the start, by name.
+fn check(config: &Config) -> Result<Vec<(TopicMatcher, crate::PrefixRule)>, StartError> {
+    let refuse = |name, problem: String| Err(StartError::Setting { name, problem });
+    if config.shards == 0 {
+        return refuse("shards", "there must be at least one".into());
+    }
+    if config.event_data > limits::EVENT_DATA_MAX {
+        return refuse("event_data", format!("at most {} bytes", limits::EVENT_DATA_MAX));
+    }
+    if config.topics_per_event > limits::TOPICS_PER_EVENT_MAX {
+        return refuse("topics_per_event", format!("at most {}", limits::TOPICS_PER_EVENT_MAX));
+    }
+    if config.matchers == 0 || config.matchers > limits::MATCHERS_MAX {
+        return refuse("matchers", format!("from 1 to {}", limits::MATCHERS_MAX));
+    }
+    if config.retry.0 > config.retry.1 || config.retry.1.as_millis() > u128::from(limits::RETRY_MS) {
+        return refuse("retry", format!("the lower end must not exceed the upper, nor the upper {} ms", limits::RETRY_MS));
+    }
+    if config.window_events < 4 {
+        return refuse("window_events", "at least 4".into());
+    }
+    let rule = |rule: &crate::PrefixRule| match TopicMatcher::prefix(&rule.prefix) {
+        Ok(matcher) => Ok((matcher, rule.clone())),
+        Err(error) => Err(StartError::Setting { name: "prefixes", problem: format!("prefix {:?}: {error}", rule.prefix) }),
+    };
+    let mut rules = config.prefixes.iter().map(rule).collect::<Result<Vec<_>, _>>()?;
+    // The longest that applies wins.
+    rules.sort_by_key(|(_, rule)| std::cmp::Reverse(rule.prefix.len()));
+    Ok(rules)
+}
+
+fn shard_config(config: &Config, store: &dyn EventStore, seed: u64) -> ShardConfig {
+    let mut shard = ShardConfig::new(store.bounds().epoch, seed);
+    shard.window_bytes = config.window_bytes;
+    shard.window_events = config.window_events;
+    shard.frame_bytes = limits::BODY_FRAME_BYTES;
+    shard.heartbeat_ms = config.heartbeat.map(ms);
+    shard.stalled_ms = ms(config.stalled_write);
+    shard.retry_ms = retry_ms(config);
+    shard.lag =
+        (!store.promises().serves_any_lag).then(|| Lag { bytes: config.lag_bytes, events: config.lag_events, ms: ms(config.lag_time) });
+    shard
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn retry_ms(config: &Config) -> (u32, u32) {
+    (ms(config.retry.0) as u32, ms(config.retry.1) as u32)
+}
+
+/// Spread, not secrecy: without random bytes everybody gets the same number.
+fn random_between(from: u64, to: u64) -> u64 {
+    from + getrandom::u64().unwrap_or_default() % (to.saturating_sub(from) + 1)
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, ms)
+}
+
+impl Hub {
+    /// A hub with the default settings and a store in memory. Must be called inside a tokio runtime.
+    pub fn new() -> Result<Hub, StartError> {
+        Hub::builder().build()
+    }
+
+    /// A hub with settings or a store of one's own.
+    pub fn builder() -> HubBuilder {
+        HubBuilder::default()
+    }
+
+    /// The same hub for a client with certain rights.
+    pub fn with(&self, grant: Grant) -> Granted {
+        Granted { hub: self.clone(), grant }
+    }
+
+    /// Publishes one event with full rights. Answered when the store has kept it as firmly as it promises.
+    pub async fn publish(&self, event: Event) -> Result<EventId, PublishError> {
+        self.with(Grant::full()).publish(event).await
+    }
+
+    /// Publishes several events as one append, all or none, with full rights.
+    pub async fn publish_batch(&self, events: Vec<Event>) -> Result<Vec<EventId>, PublishError> {
+        self.with(Grant::full()).publish_batch(events).await
+    }
+
+    /// Subscribes inside the process with full rights, private events included.
+    pub async fn subscribe(&self, subscription: Subscription) -> Result<EventStream, SubscribeError> {
+        self.with(Grant::full()).subscribe(subscription).await
+    }
+
+    /// Its settings.
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// Whether it takes publishes and subscriptions: false from the beginning of [`Hub::shut_down`].
+    pub fn is_ready(&self) -> bool {
+        !self.0.draining.load(Ordering::Acquire)
+    }
+
+    /// Subscribers now.
+    pub fn subscribers(&self) -> u64 {
+        self.0.delivery.subscribers()
+    }
+
+    /// The metrics as Prometheus text.
+    pub fn metrics(&self) -> String {
+        let counters = &self.0.counters;
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (shards, shard_failures) = self.0.delivery.stats();
+        let (kept_events, kept_bytes) = {
+            let (events, bytes) = self.0.log.kept();
+            (events as u64, bytes as u64)
+        };
+        Snapshot {
+            subscribers: self.subscribers(),
+            events: load(&counters.events),
+            event_bytes: load(&counters.event_bytes),
+            large_events: load(&counters.large_events),
+            refused_publishes: load(&counters.refused_publishes),
+            subscriptions: load(&counters.subscriptions),
+            broken_cursors: load(&counters.broken_cursors),
+            shard_failures,
+            kept_events,
+            kept_bytes,
+            shards,
+        }
+        .text()
+    }
+
+    /// Refuses what is new, ends all streams spread over `config.drain_spread` or most of `deadline`, whichever is shorter, and breaks
+    /// off what is left at the deadline. Never hangs.
+    pub async fn shut_down(&self, deadline: Duration) {
+        self.0.draining.store(true, Ordering::Release);
+        // A hundred reconnects a second disturb nobody, so a few clients need not be spread over the whole time.
+        let few = Duration::from_millis(10) * u32::try_from(self.subscribers()).unwrap_or(u32::MAX);
+        let spread = self.0.config.drain_spread.min(deadline.mul_f32(0.8)).min(few);
+        self.0.delivery.drain(spread, deadline).await;
+    }
+
+    /// Makes a shard fail, to see that its clients come back and the others notice nothing.
+    #[doc(hidden)]
+    pub fn fail_shard(&self, shard: usize) {
+        self.0.delivery.fail(shard);
+    }
+
+    /// From the store into the window, and the shards are told.
+    fn follow(&self) {
+        let log = self.0.log.clone();
+        // The store is owned by the hub; it must not own the hub.
+        let hub = Arc::downgrade(&self.0);
+        self.0.store.follow(Box::new(move |records| {
+            log.push(records);
+            if let Some(hub) = hub.upgrade() {
+                hub.delivery.wake();
+            }
+        }));
+    }
+
+    fn rule(&self, matchers: &Matchers) -> Option<&crate::PrefixRule> {
+        let applies = |(prefix, _): &&(TopicMatcher, _)| matchers.as_slice().iter().any(|matcher| prefix.covers(matcher));
+        self.0.rules.iter().find(applies).map(|(_, rule)| rule)
+    }
+}
+
+impl Granted {
+    /// The hub behind.
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// The rights.
+    pub fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    /// Publishes one event.
+    pub async fn publish(&self, event: Event) -> Result<EventId, PublishError> {
+        let ids = self.publish_batch(vec![event]).await?;
+        ids.into_iter().next().ok_or(PublishError::Store(StoreError::Unavailable("the store gave no id".into())))
+    }
+
+    /// Publishes several as one append: all or none.
+    pub async fn publish_batch(&self, events: Vec<Event>) -> Result<Vec<EventId>, PublishError> {
+        let result = self.append(events).await;
+        if result.is_err() {
+            self.hub.0.counters.refused_publishes.fetch_add(1, Ordering::Relaxed);
+        }
+        result
+    }
+
+    async fn append(&self, events: Vec<Event>) -> Result<Vec<EventId>, PublishError> {
+        let inner = &*self.hub.0;
+        let limit = inner.config.event_data;
+        for event in &events {
+            if let Some(topic) = event.topics().iter().find(|topic| !self.grant.may_publish(std::slice::from_ref(topic))) {
+                return Err(PublishError::Forbidden(topic.clone()));
+            }
+            if event.data().len() > limit {
+                return Err(PublishError::DataTooLong { len: event.data().len(), limit });
+            }
+        }
+        if !self.hub.is_ready() {
+            return Err(PublishError::ShuttingDown);
+        }
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (max_events, max_bytes) = inner.log.lead();
+        let lens: Vec<usize> = events.iter().map(|event| event.data().len()).collect();
+        let drafts: Vec<_> = events.into_iter().map(Record::draft).collect();
+        let cost: usize = drafts.iter().map(tidings_core::Draft::cost).sum();
+        if drafts.len() > 1 && (drafts.len() > max_events || cost > max_bytes) {
+            return Err(PublishError::BatchTooLarge { events: max_events, bytes: max_bytes });
+        }
+        let reserved = inner.log.admit(drafts.len(), cost, || inner.delivery.slowest()).await?;
+        let ids = inner.store.append(drafts, unix_ms()).await?;
+        drop(reserved);
+        for len in lens {
+            inner.counters.accepted(len);
+        }
+        Ok(ids)
+    }
+
+    /// Opens a stream of wire bytes, as HTTP/2, HTTP/1.0 and HTTP libraries send them (without chunks).
+    pub async fn open(&self, subscription: Subscription) -> Result<Opened, SubscribeError> {
+        let inner = &*self.hub.0;
+        let config = &inner.config;
+        let now = inner.clock.now();
+        let ends = self.ends(now)?;
+        if !self.hub.is_ready() {
+            return Err(SubscribeError::ShuttingDown);
+        }
+        let rule = self.hub.rule(&subscription.matchers);
+        let prime = subscription.prime.or(rule.and_then(|rule| rule.prime)).unwrap_or(config.prime);
+        let filter = Arc::new(Filter::new(subscription.matchers.clone(), &self.grant));
+        let after_gap = subscription.after_gap.unwrap_or(config.after_gap);
+        let Start { after, gap, header } = start::start(&*inner.store, &subscription.cursor, &filter, after_gap).await?;
+        if gap.is_some() {
+            inner.counters.broken_cursors.fetch_add(1, Ordering::Relaxed);
+        }
+        let position = Position { epoch: inner.store.bounds().epoch, sequence: after };
+        let (from, to) = retry_ms(config);
+        let retry = random_between(from.into(), to.into()) as u32;
+        let opening = wire::opening(retry, (prime && header.is_none()).then_some(position));
+        let feed = FeedKey { filter, framing: Framing::Plain, topics_field: subscription.topics_field };
+        let mut new = NewSubscriber::new(feed, after, Bytes::from(opening));
+        new.gap = gap;
+        new.prime = prime;
+        new.end = subscription.end.or(rule.and_then(|rule| rule.end)).unwrap_or(config.end);
+        new.lag_policy = subscription.lag_policy.or(rule.and_then(|rule| rule.lag_policy)).unwrap_or(config.lag_policy);
+        new.ends = ends;
+        let body = inner.delivery.open(new).await.ok_or(SubscribeError::ShuttingDown)?;
+        inner.counters.subscriptions.fetch_add(1, Ordering::Relaxed);
+        Ok(Opened { body, starts_after: header })
+    }
+
+    /// Opens a stream of events.
+    pub async fn subscribe(&self, subscription: Subscription) -> Result<EventStream, SubscribeError> {
+        let opened = self.open(Subscription { topics_field: true, ..subscription }).await?;
+        Ok(EventStream::new(opened.body))
+    }
+
+    /// What is known of a topic (N-20).
+    pub async fn topic(&self, topic: &Topic) -> Result<TopicInfo, StoreError> {
+        let last_event_id = self.hub.0.store.newest(topic).await?;
+        let subscribers = self.hub.0.delivery.count(std::slice::from_ref(topic)).await[0];
+        Ok(TopicInfo { topic: topic.clone(), subscribers, last_event_id })
+    }
+
+    /// The topics of kept events in byte order, after `after`, at most `limit` (N-20).
+    pub async fn topics(&self, after: Option<&str>, limit: usize) -> Result<Vec<TopicInfo>, StoreError> {
+        let found = self.hub.0.store.topics(after, limit.min(limits::TOPICS_PAGE)).await?;
+        let topics: Vec<Topic> = found.iter().map(|(topic, _)| topic.clone()).collect();
+        let counts = self.hub.0.delivery.count(&topics).await;
+        let info = |((topic, id), subscribers)| TopicInfo { topic, subscribers, last_event_id: Some(id) };
+        Ok(found.into_iter().zip(counts).map(info).collect())
+    }
+
+    /// When a stream opened now ends: at its maximum age or before its rights do.
+    fn ends(&self, now: Millis) -> Result<Option<(Millis, CloseReason)>, SubscribeError> {
+        let age = self.hub.0.config.max_age.map(|age| {
+            let (age, spread) = (ms(age), limits::MAX_AGE_SPREAD_PERCENT);
+            (now.plus(random_between(age / 100 * (100 - spread), age / 100 * (100 + spread))), CloseReason::Age)
+        });
+        let Some(expires_at) = self.grant.expires_at else { return Ok(age) };
+        let left = expires_at.checked_sub(unix_ms()).filter(|&left| left > 0).ok_or(SubscribeError::Expired)?;
+        let expiry = (now.plus(left), CloseReason::Expired);
+        Ok(Some(age.filter(|age| *age < expiry).unwrap_or(expiry)))
+    }
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").field("store", &self.0.store).field("delivery", &self.0.delivery).finish_non_exhaustive()
+    }
+}
+
+/// A broken-off stream is what an application sees of a reader that fell behind; both ways of reading say it alike.
+impl From<Aborted> for std::io::Error {
+    fn from(aborted: Aborted) -> Self {
+        std::io::Error::new(std::io::ErrorKind::ConnectionAborted, aborted)
     }
 }

@@ -1,10 +1,30 @@
 //! A hub for Server-Sent Events to embed: an ordered log with readers.
+//!
+//! Applications publish events to topics; any number of browsers, apps and services receive them over plain `text/event-stream`,
+//! live and after every reconnect. Publishing appends to a log, delivery follows it, and every subscriber is a cursor with a filter.
+//!
+//! ```
+//! # tokio::runtime::Runtime::new().unwrap().block_on(async {
+//! use tidings::{Event, Hub, Subscription, TopicMatcher};
+//! let hub = Hub::new()?;
+//! let mut events = hub.subscribe(Subscription::new(TopicMatcher::prefix("chat")?)).await?;
+//! hub.publish(Event::new("chat/room-1", "hello")?).await?;
+//! assert_eq!(events.next().await.expect("the hub runs")?.data, "hello");
+//! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+//! ```
 
 mod config;
 mod delivery;
 mod hub;
+mod replay;
+mod store;
+mod telemetry;
 
 pub use config::{AfterGap, Config, EndStyle, LagPolicy, PrefixRule};
 pub use delivery::{Aborted, EventBody, EventStream};
-pub use hub::{Cursor, Granted, Hub, Opened, PublishError, SubscribeError, Subscription, TopicInfo};
-pub use tidings_core::{Event, EventError, EventId, Grant, Item, Matchers, Message, Parser, Topic, TopicError, TopicMatcher, limits, wire};
+pub use hub::{Cursor, Granted, Hub, HubBuilder, Opened, PublishError, StartError, SubscribeError, Subscription, TopicInfo};
+pub use store::{Bounds, EventStore, Follower, MemoryStore, PageLimits, Promises, StoreError, StoreFuture};
+pub use tidings_core::{
+    Draft, Epoch, Event, EventError, EventId, Filter, GapReason, Grant, Item, Matchers, Message, Parser, Position, Record, Topic,
+    TopicError, TopicMatcher, limits, shard::Page, wire,
+};

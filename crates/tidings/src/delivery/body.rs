@@ -1,0 +1,168 @@
+//! Engine A's connection: a mailbox for one frame, which an HTTP library empties as fast as its client reads.
+//!
+//! It knows bytes and wakers. What is put into a mailbox, and when, is the shard's; there is no cursor, filter or lag logic here.
+
+use super::driver::Shared;
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use std::{
+    fmt, mem,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+use tidings_core::shard::{EndStyle, SubscriberId};
+
+/// The slot between a shard and a response body.
+pub(crate) struct Mailbox {
+    shard: Arc<Shared>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Known once the shard has taken the subscriber over.
+    id: Option<SubscriberId>,
+    frame: Option<Bytes>,
+    /// The shard was told that there is no room, and waits to hear that there is.
+    blocked: bool,
+    end: Option<EndStyle>,
+    /// The body was dropped.
+    gone: bool,
+    waker: Option<Waker>,
+}
+
+impl Mailbox {
+    pub(super) fn new(shard: Arc<Shared>) -> Arc<Mailbox> {
+        Arc::new(Mailbox { shard, state: Mutex::default() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The shard took the subscriber over; false if the body is gone already.
+    pub(super) fn attach(&self, id: SubscriberId) -> bool {
+        let mut state = self.state();
+        state.id = Some(id);
+        !state.gone
+    }
+
+    /// Takes all of the bytes or none.
+    pub(super) fn write(&self, bytes: &Bytes) -> usize {
+        let waker = {
+            let mut state = self.state();
+            if state.frame.is_some() {
+                state.blocked = true;
+                return 0;
+            }
+            state.frame = Some(bytes.clone());
+            state.waker.take()
+        };
+        wake(waker);
+        bytes.len()
+    }
+
+    /// Ends the body: after its frame if the end is clean, at once otherwise.
+    pub(super) fn finish(&self, end: EndStyle) {
+        let waker = {
+            let mut state = self.state();
+            // A planned end may abort too, but only after its last bytes; a forced one has nothing left that has to arrive.
+            state.end = Some(end);
+            state.waker.take()
+        };
+        wake(waker);
+    }
+
+    /// Breaks the body off and forgets what it held.
+    pub(super) fn break_off(&self) {
+        self.state().frame = None;
+        self.finish(EndStyle::Abort);
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+impl fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailbox").finish_non_exhaustive()
+    }
+}
+
+/// The wire bytes of one subscription as a response body: the first comment is ready at once, the end is clean or an error as the
+/// hub decided. Dropping it unsubscribes.
+#[derive(Debug)]
+pub struct EventBody {
+    mailbox: Arc<Mailbox>,
+    /// Bytes were handed over that the HTTP library may still hold.
+    unflushed: bool,
+}
+
+/// The hub broke the stream off (lag, stalled write, a failed shard, a deadline). The client reconnects and resumes by its cursor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the hub broke the stream off")]
+pub struct Aborted;
+
+impl EventBody {
+    pub(super) fn new(mailbox: Arc<Mailbox>) -> EventBody {
+        EventBody { mailbox, unflushed: false }
+    }
+
+    /// The next bytes; `None` after a clean end.
+    pub(crate) fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Aborted>>> {
+        let mut state = self.mailbox.state();
+        if let Some(bytes) = state.frame.take() {
+            if mem::take(&mut state.blocked)
+                && let Some(id) = state.id
+            {
+                drop(state);
+                self.mailbox.shard.writable(id);
+            }
+            self.unflushed = true;
+            return Poll::Ready(Some(Ok(bytes)));
+        }
+        match state.end {
+            Some(EndStyle::Clean) => Poll::Ready(None),
+            Some(_) if mem::take(&mut self.unflushed) => {
+                // An HTTP library that is told of an error drops what it has not written; being told to wait, it writes first.
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Some(_) => Poll::Ready(Some(Err(Aborted))),
+            None => {
+                self.unflushed = false;
+                if state.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+                    state.waker = Some(cx.waker().clone());
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Body for EventBody {
+    type Data = Bytes;
+    type Error = Aborted;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+        self.poll_bytes(cx).map_ok(Frame::data)
+    }
+}
+
+impl Drop for EventBody {
+    fn drop(&mut self) {
+        let mut state = self.mailbox.state();
+        state.gone = true;
+        state.frame = None;
+        let (id, ended) = (state.id, state.end.is_some());
+        drop(state);
+        self.mailbox.shard.left();
+        if let (Some(id), false) = (id, ended) {
+            self.mailbox.shard.gone(id);
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! Engine A's driver: one task that drives one shard of the core, feeding it events, frees and time, and putting what it says into
+//! mailboxes. A panic in a turn costs the shard its connections, never the process (Z-15).
+//!
+//! It decides nothing about who gets what.
+
+use super::{Clock, Source, body::Mailbox};
+use crate::replay::Replay;
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+};
+use tidings_core::{
+    Record, Topic, limits,
+    shard::{CloseReason, NewSubscriber, Page, PageFailed, PageId, Poll, Shard, ShardConfig, ShardStats, SubscriberId, Transmit},
+};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+
+/// Transmits in one turn before the driver looks at what happened meanwhile, so that closes and arrivals stay quick.
+const TRANSMITS_PER_TURN: usize = 512;
+
+/// What a shard is told from outside.
+pub(super) enum Command {
+    Subscribe(Box<NewSubscriber>, Arc<Mailbox>, OwnedSemaphorePermit),
+    Count(Vec<Topic>, oneshot::Sender<Vec<u64>>),
+    Drain(u64),
+    AbortAll,
+    Page(u64, PageId, Result<Page, PageFailed>),
+    Panic,
+    Stop,
+}
+
+/// The part of a shard that others touch.
+pub(crate) struct Shared {
+    commands: Mutex<VecDeque<Command>>,
+    /// Frees and farewells; each mailbox is in here at most once for each, so the number of connections bounds it.
+    signals: Mutex<Vec<(SubscriberId, Signal)>>,
+    wake: Notify,
+    /// Bounds the subscriptions waiting to be taken over.
+    pub(super) inbox: Arc<Semaphore>,
+    /// Bodies that exist: what new ones are balanced by.
+    pub(super) bodies: AtomicUsize,
+    /// Everybody has left since the shard was told to let everybody go.
+    pub(super) left: Notify,
+    pub(super) tail: AtomicU64,
+    /// Cost of all records taken, on the same scale as the log's total.
+    pub(super) taken_bytes: AtomicU64,
+    pub(super) subscribers: AtomicUsize,
+    pub(super) failures: AtomicU64,
+    pub(super) stopped: AtomicBool,
+    stats: Mutex<ShardStats>,
+}
+
+#[derive(Clone, Copy)]
+enum Signal {
+    Writable,
+    Gone,
+}
+
+impl Shared {
+    pub(super) fn new(tail: u64) -> Arc<Shared> {
+        Arc::new(Shared {
+            commands: Mutex::default(),
+            signals: Mutex::default(),
+            wake: Notify::new(),
+            inbox: Arc::new(Semaphore::new(limits::SHARD_INBOX)),
+            bodies: AtomicUsize::new(0),
+            left: Notify::new(),
+            tail: AtomicU64::new(tail),
+            taken_bytes: AtomicU64::new(0),
+            subscribers: AtomicUsize::new(0),
+            failures: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
+            stats: Mutex::default(),
+        })
+    }
+
+    pub(super) fn send(&self, command: Command) {
+        lock(&self.commands).push_back(command);
+        self.wake.notify_one();
+    }
+
+    /// There may be new events.
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    pub(super) fn writable(&self, id: SubscriberId) {
+        self.signal(id, Signal::Writable);
+    }
+
+    pub(super) fn gone(&self, id: SubscriberId) {
+        self.signal(id, Signal::Gone);
+    }
+
+    /// A body was dropped.
+    pub(super) fn left(&self) {
+        self.bodies.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn stats(&self) -> ShardStats {
+        lock(&self.stats).clone()
+    }
+
+    fn signal(&self, id: SubscriberId, signal: Signal) {
+        lock(&self.signals).push((id, signal));
+        self.wake.notify_one();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A shard and its connections.
+pub(super) struct Driver {
+    pub(super) shared: Arc<Shared>,
+    pub(super) config: ShardConfig,
+    pub(super) clock: Clock,
+    pub(super) source: Arc<dyn Source>,
+    pub(super) replay: Arc<Replay>,
+}
+
+struct Turn {
+    shard: Shard,
+    /// By slot.
+    mailboxes: Vec<Option<Arc<Mailbox>>>,
+    signals: Vec<(SubscriberId, Signal)>,
+    batch: Vec<Arc<Record>>,
+    /// Which of the shards that stood here in turn: late pages of an earlier one are not this one's.
+    incarnation: u64,
+    /// Counted by earlier ones.
+    before: ShardStats,
+    stop: bool,
+}
+
+impl Driver {
+    pub(super) async fn run(self) {
+        let tail = self.shared.tail.load(Ordering::Acquire);
+        let mut turn = Turn {
+            shard: Shard::new(self.config.clone(), tail, self.clock.now()),
+            mailboxes: Vec::new(),
+            signals: Vec::new(),
+            batch: Vec::new(),
+            incarnation: 0,
+            before: ShardStats::default(),
+            stop: false,
+        };
+        while !turn.stop {
+            let more = catch_unwind(AssertUnwindSafe(|| self.turn(&mut turn))).unwrap_or_else(|panic| {
+                self.rebuild(&mut turn, &panic);
+                true
+            });
+            if more {
+                tokio::task::yield_now().await;
+            } else {
+                let tick = self.clock.instant(turn.shard.next_tick());
+                tokio::select! {
+                    () = self.shared.wake.notified() => {}
+                    () = tokio::time::sleep_until(tick), if turn.shard.subscribers() > 0 => {}
+                }
+            }
+        }
+        self.shared.stopped.store(true, Ordering::Release);
+        for command in lock(&self.shared.commands).drain(..) {
+            if let Command::Subscribe(_, mailbox, _) = command {
+                mailbox.break_off();
+            }
+        }
+        self.shared.left.notify_one();
+    }
+
+    /// One round of listening and speaking. True if there is more to do at once.
+    fn turn(&self, turn: &mut Turn) -> bool {
+        let now = self.clock.now();
+        loop {
+            let command = lock(&self.shared.commands).pop_front();
+            let Some(command) = command else { break };
+            self.obey(turn, command);
+        }
+        std::mem::swap(&mut turn.signals, &mut lock(&self.shared.signals));
+        for (id, signal) in turn.signals.drain(..) {
+            match signal {
+                Signal::Writable => turn.shard.handle_writable(id, now),
+                Signal::Gone => turn.shard.handle_closed(id),
+            }
+        }
+        turn.shard.handle_tick(now);
+        let mut more = false;
+        if turn.shard.wants_batch() {
+            let tail = turn.shard.tail();
+            let cost = self.source.pull(tail, &mut turn.batch).expect("admission keeps every shard's place in the window");
+            if !turn.batch.is_empty() {
+                turn.shard.handle_batch(&turn.batch);
+                turn.batch.clear();
+                self.shared.taken_bytes.fetch_add(cost, Ordering::AcqRel);
+                self.shared.tail.store(turn.shard.tail(), Ordering::Release);
+                self.source.taken();
+                more = true;
+            }
+        } else {
+            more = true;
+        }
+        for sent in 0.. {
+            if sent == TRANSMITS_PER_TURN {
+                more = true;
+                break;
+            }
+            match turn.shard.poll_transmit(now) {
+                Poll::Transmit(Transmit { id, bytes }) => {
+                    let taken = turn.mailboxes[id.index()].as_ref().map_or(0, |mailbox| mailbox.write(&bytes));
+                    turn.shard.handle_written(taken, now);
+                }
+                Poll::Working => {}
+                Poll::Idle => break,
+            }
+        }
+        while let Some(request) = turn.shard.poll_page_request() {
+            let (replay, shared, incarnation) = (self.replay.clone(), self.shared.clone(), turn.incarnation);
+            tokio::spawn(async move {
+                let page = replay.page(&request).await;
+                shared.send(Command::Page(incarnation, request.id, page));
+            });
+        }
+        while let Some(closed) = turn.shard.poll_closed() {
+            if let Some(mailbox) = turn.mailboxes.get_mut(closed.id.index()).and_then(Option::take) {
+                match closed.reason {
+                    CloseReason::Age | CloseReason::Expired | CloseReason::Drain => mailbox.finish(closed.end),
+                    _ => mailbox.break_off(),
+                }
+                more = true;
+            }
+        }
+        self.publish_counters(turn);
+        more
+    }
+
+    fn obey(&self, turn: &mut Turn, command: Command) {
+        match command {
+            Command::Subscribe(new, mailbox, _permit) => {
+                let id = turn.shard.subscribe(*new, self.clock.now());
+                if turn.mailboxes.len() <= id.index() {
+                    turn.mailboxes.resize(id.index() + 1, None);
+                }
+                let there = mailbox.attach(id);
+                turn.mailboxes[id.index()] = Some(mailbox);
+                if !there {
+                    turn.shard.handle_closed(id);
+                }
+            }
+            Command::Count(topics, answer) => {
+                // Nobody waits for the answer any more: nothing is lost.
+                let _ = answer.send(topics.iter().map(|topic| turn.shard.subscribers_of(topic)).collect());
+            }
+            Command::Drain(spread_ms) => turn.shard.drain(spread_ms, self.clock.now()),
+            Command::AbortAll => turn.shard.abort_all(CloseReason::Drain),
+            Command::Page(incarnation, id, page) => {
+                if incarnation == turn.incarnation {
+                    turn.shard.handle_page(id, page);
+                }
+            }
+            Command::Panic => panic!("a failure was asked for"),
+            Command::Stop => turn.stop = true,
+        }
+    }
+
+    fn publish_counters(&self, turn: &Turn) {
+        let now = turn.shard.subscribers();
+        let was = self.shared.subscribers.swap(now, Ordering::Release);
+        let mut stats = lock(&self.shared.stats);
+        stats.clone_from(turn.shard.stats());
+        stats.add(&turn.before);
+        drop(stats);
+        if now == 0 && was > 0 {
+            self.shared.left.notify_one();
+        }
+    }
+
+    /// After a panic nothing of the shard can be trusted but what is outside of it. Its clients are cut and resume by their cursors.
+    fn rebuild(&self, turn: &mut Turn, panic: &Box<dyn std::any::Any + Send>) {
+        let cause = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        tracing::error!(cause, connections = turn.shard.subscribers(), "a shard failed and is rebuilt; its clients will resume");
+        let lost = turn.shard.subscribers() as u64;
+        turn.before.add(turn.shard.stats());
+        turn.before.closed[CloseReason::Failed as usize] += lost;
+        for mailbox in turn.mailboxes.drain(..).flatten() {
+            mailbox.break_off();
+        }
+        turn.signals.clear();
+        lock(&self.shared.signals).clear();
+        turn.batch.clear();
+        turn.incarnation += 1;
+        // The new shard starts at the head: whatever brought the old one down, it is not met again on the live path.
+        let (head, total) = self.source.head();
+        turn.shard = Shard::new(self.config.clone(), head, self.clock.now());
+        self.shared.tail.store(head, Ordering::Release);
+        self.shared.taken_bytes.store(total, Ordering::Release);
+        self.source.taken();
+        self.shared.failures.fetch_add(1, Ordering::Relaxed);
+        self.publish_counters(turn);
+    }
+}

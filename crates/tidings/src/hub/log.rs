@@ -1,0 +1,152 @@
+//! The newest events as every shard takes them, and the rule that publishers wait when they outrun the shards.
+//!
+//! It knows positions and sizes, neither topics nor readers.
+
+use super::PublishError;
+use crate::{Config, delivery::Source};
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tidings_core::{Record, Window, limits};
+use tokio::sync::Notify;
+
+/// The window in front of the shards.
+#[derive(Debug)]
+pub(super) struct Log {
+    window: Mutex<Window>,
+    /// Cost of all records ever put into the window; what shards have taken is measured against it.
+    total: AtomicU64,
+    head: AtomicU64,
+    /// Events and bytes of appends that were admitted and have not arrived yet.
+    reserved: Mutex<(usize, usize)>,
+    /// A shard has taken events, or a reservation ended.
+    moved: Notify,
+    /// How far the head may run ahead of the slowest shard, in events and bytes.
+    lead: (usize, usize),
+}
+
+/// Room in the window for one append; given back when it has arrived or failed.
+#[derive(Debug)]
+pub(super) struct Reservation<'a> {
+    log: &'a Log,
+    events: usize,
+    bytes: usize,
+}
+
+impl Log {
+    pub(super) fn new(head: u64, config: &Config) -> Log {
+        Log {
+            window: Mutex::new(Window::new(head, config.window_bytes, config.window_events)),
+            total: AtomicU64::new(0),
+            head: AtomicU64::new(head),
+            reserved: Mutex::default(),
+            moved: Notify::new(),
+            // With one more batch of that size on top it is four fifths of the window: no shard can lose its place.
+            lead: (config.window_events * 2 / 5, config.window_bytes * 2 / 5),
+        }
+    }
+
+    /// The lead, which is also the most that one batch may hold.
+    pub(super) fn lead(&self) -> (usize, usize) {
+        self.lead
+    }
+
+    /// Events and bytes in the window.
+    pub(super) fn kept(&self) -> (usize, usize) {
+        let window = self.window();
+        (window.len(), window.bytes())
+    }
+
+    /// Appends what a store has kept.
+    pub(super) fn push(&self, records: &[Arc<Record>]) {
+        let mut window = self.window();
+        let mut cost = 0;
+        for record in records {
+            cost += record.cost() as u64;
+            window.push(record.clone(), drop);
+        }
+        self.total.fetch_add(cost, Ordering::AcqRel);
+        self.head.store(window.head(), Ordering::Release);
+    }
+
+    /// Waits until the slowest shard is near enough (section 4 of the architecture); `slowest` is its sequence and what it has taken.
+    pub(super) async fn admit(
+        &self,
+        events: usize,
+        bytes: usize,
+        slowest: impl Fn() -> (u64, u64),
+    ) -> Result<Reservation<'_>, PublishError> {
+        if self.reserve(events, bytes, slowest()) {
+            return Ok(Reservation { log: self, events, bytes });
+        }
+        let wait = Duration::from_millis(limits::SHARD_LEAD_MS);
+        let until = tokio::time::Instant::now() + wait;
+        loop {
+            let moved = self.moved.notified();
+            tokio::pin!(moved);
+            moved.as_mut().enable();
+            if self.reserve(events, bytes, slowest()) {
+                return Ok(Reservation { log: self, events, bytes });
+            }
+            tokio::time::timeout_at(until, moved).await.map_err(|_| PublishError::Overloaded(wait))?;
+        }
+    }
+
+    fn reserve(&self, events: usize, bytes: usize, (tail, taken): (u64, u64)) -> bool {
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        let ahead = self.head.load(Ordering::Acquire).saturating_sub(tail) as usize + reserved.0;
+        let ahead_bytes = self.total.load(Ordering::Acquire).saturating_sub(taken) as usize + reserved.1;
+        let near = ahead <= self.lead.0 && ahead_bytes <= self.lead.1;
+        if near {
+            *reserved = (reserved.0 + events, reserved.1 + bytes);
+        }
+        near
+    }
+
+    fn window(&self) -> MutexGuard<'_, Window> {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Source for Log {
+    fn pull(&self, after: u64, batch: &mut Vec<Arc<Record>>) -> Option<u64> {
+        if self.head.load(Ordering::Acquire) <= after {
+            return Some(0);
+        }
+        let window = self.window();
+        if !window.covers(after) {
+            return None;
+        }
+        let mut cost = 0;
+        for record in window.after(after).take(limits::ROUND_EVENTS) {
+            if cost > 0 && cost + record.cost() > limits::ROUND_BYTES {
+                break;
+            }
+            cost += record.cost();
+            batch.push(record.clone());
+        }
+        Some(cost as u64)
+    }
+
+    fn head(&self) -> (u64, u64) {
+        let window = self.window();
+        (window.head(), self.total.load(Ordering::Acquire))
+    }
+
+    fn taken(&self) {
+        self.moved.notify_waiters();
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        let mut reserved = self.log.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        *reserved = (reserved.0 - self.events, reserved.1 - self.bytes);
+        drop(reserved);
+        self.log.moved.notify_waiters();
+    }
+}

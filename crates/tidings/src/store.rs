@@ -1,0 +1,91 @@
+//! Where events rest: the contract of every store (section 6 of the architecture).
+//!
+//! A store orders events, keeps them as firmly as it promises, and reads them back. It knows no subscriber, token or HTTP.
+
+mod memory;
+
+pub use memory::MemoryStore;
+
+use std::{fmt, pin::Pin, sync::Arc};
+use tidings_core::{Draft, Epoch, EventId, Filter, GapReason, Position, Record, Topic, shard::Page};
+
+/// The future of one store operation; one allocation per batch or page, none per event.
+pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// Is handed every record once the store's promise for it is kept: in order, without a hole, never from two threads at once.
+pub type Follower = Box<dyn Fn(&[Arc<Record>]) + Send + Sync>;
+
+/// Why a store could not do what it was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// There is no room (507).
+    #[error("the store has no space left; free some, or shorten the retention")]
+    NoSpace,
+    /// It cannot be used now (503).
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+}
+
+/// What is in a store now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bounds {
+    /// The log's epoch.
+    pub epoch: Epoch,
+    /// Everything after this sequence is kept.
+    pub floor: u64,
+    /// The newest sequence given out.
+    pub head: u64,
+}
+
+/// What a store can promise.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Promises {
+    /// Acknowledged events survive a crash of the process.
+    pub durable: bool,
+    /// Readers may be behind by more than fits into memory; otherwise the lag policy applies to them.
+    pub serves_any_lag: bool,
+}
+
+/// How much to read at once.
+#[derive(Clone, Copy, Debug)]
+pub struct PageLimits {
+    /// Bytes of records; one record may exceed it alone.
+    pub bytes: usize,
+    /// Records in the page.
+    pub events: usize,
+    /// Records looked at.
+    pub scanned: usize,
+}
+
+/// The log.
+pub trait EventStore: fmt::Debug + Send + Sync + 'static {
+    /// What it can promise.
+    fn promises(&self) -> Promises;
+
+    /// What it holds.
+    fn bounds(&self) -> Bounds;
+
+    /// Appends a batch: all of it or nothing, with consecutive positions, answered when the promise is kept. `now` is in milliseconds
+    /// since 1970; a record is never accepted earlier than its predecessor, whatever the clock says.
+    fn append(&self, batch: Vec<Draft>, now: u64) -> StoreFuture<'_, Vec<EventId>>;
+
+    /// Records after a sequence and up to another that the filter may want. `covered_through` advances by at least one record.
+    fn read_after<'a>(&'a self, after: u64, up_to: u64, filter: &'a Filter, limits: PageLimits) -> StoreFuture<'a, Page>;
+
+    /// Whether a reader with this filter and cursor may have missed an event that it could have received, and why. Exact as far as
+    /// the store remembers, conservative beyond.
+    fn missing_after<'a>(&'a self, after: u64, filter: &'a Filter) -> StoreFuture<'a, Option<GapReason>>;
+
+    /// The place of the first kept event with this id of a publisher's (M-90).
+    fn resolve<'a>(&'a self, id: &'a str) -> StoreFuture<'a, Option<Position>>;
+
+    /// The newest kept event of a topic.
+    fn newest<'a>(&'a self, topic: &'a Topic) -> StoreFuture<'a, Option<EventId>>;
+
+    /// Topics of kept events in byte order after `after`, at most `limit`, each with its newest event.
+    fn topics<'a>(&'a self, after: Option<&'a str>, limit: usize) -> StoreFuture<'a, Vec<(Topic, EventId)>>;
+
+    /// Sets who is handed what is appended from now on. Called once, before the first append.
+    fn follow(&self, follower: Follower);
+}

@@ -1,0 +1,179 @@
+//! A store in memory: a bounded ring, for tests, for embedding and for ephemeral hubs. It promises nothing beyond the process's life.
+
+use super::{Bounds, EventStore, Follower, PageLimits, Promises, StoreFuture};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    fmt,
+    future::ready,
+    ops::Bound,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
+use tidings_core::{Draft, Epoch, EventId, Evicted, Filter, GapReason, Position, Record, Topic, Window, limits, shard::Page};
+
+/// The ring, bounded in bytes and events.
+///
+/// ```
+/// use tidings::{EventStore, MemoryStore};
+/// let store = MemoryStore::new(1 << 20, 1_000).expect("random bytes for the epoch");
+/// assert_eq!(store.bounds().head, 0);
+/// assert!(!store.promises().durable);
+/// ```
+pub struct MemoryStore {
+    epoch: Epoch,
+    log: Mutex<Log>,
+    follower: OnceLock<Follower>,
+}
+
+struct Log {
+    window: Window,
+    evicted: Evicted,
+    /// Places of a publisher's id, oldest first (M-90).
+    ids: HashMap<Box<str>, VecDeque<u64>>,
+    /// Newest event and number of kept events of each topic.
+    topics: BTreeMap<Topic, (u64, usize)>,
+    accepted_at: u64,
+}
+
+impl MemoryStore {
+    /// An empty log with a new epoch. Fails only where the system has no random bytes.
+    pub fn new(max_bytes: usize, max_events: usize) -> Result<MemoryStore, getrandom::Error> {
+        let epoch = Epoch(getrandom::u32()?);
+        let log = Log {
+            window: Window::new(0, max_bytes, max_events),
+            evicted: Evicted::new(0, limits::EVICTED_AUDIENCES, limits::EVICTED_BYTES),
+            ids: HashMap::new(),
+            topics: BTreeMap::new(),
+            accepted_at: 0,
+        };
+        Ok(MemoryStore { epoch, log: Mutex::new(log), follower: OnceLock::new() })
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        // Nothing in here panics half-way through a change; a panic elsewhere must not take the log away.
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Log {
+    fn push(&mut self, record: Arc<Record>) {
+        let sequence = record.position().sequence;
+        if let Some(id) = record.publisher_id() {
+            self.ids.entry(id.into()).or_default().push_back(sequence);
+        }
+        for topic in record.topics() {
+            let entry = self.topics.entry(topic.clone()).or_default();
+            *entry = (sequence, entry.1 + 1);
+        }
+        let Log { window, evicted, ids, topics, .. } = self;
+        window.push(record, |old| {
+            evicted.push(&old);
+            if let Some(places) = old.publisher_id().and_then(|id| ids.get_mut(id)) {
+                places.pop_front();
+                if places.is_empty() {
+                    ids.remove(old.publisher_id().unwrap_or_default());
+                }
+            }
+            for topic in old.topics() {
+                if let Some((_, kept)) = topics.get_mut(topic) {
+                    *kept -= 1;
+                    if *kept == 0 {
+                        topics.remove(topic);
+                    }
+                }
+            }
+        });
+    }
+
+    fn id_at(&self, sequence: u64) -> Option<EventId> {
+        self.window.get(sequence).map(|record| record.id())
+    }
+}
+
+impl EventStore for MemoryStore {
+    fn promises(&self) -> Promises {
+        Promises { durable: false, serves_any_lag: false }
+    }
+
+    fn bounds(&self) -> Bounds {
+        let log = self.log();
+        Bounds { epoch: self.epoch, floor: log.window.floor(), head: log.window.head() }
+    }
+
+    fn append(&self, batch: Vec<Draft>, now: u64) -> StoreFuture<'_, Vec<EventId>> {
+        let mut log = self.log();
+        log.accepted_at = log.accepted_at.max(now);
+        let (mut sequence, accepted_at) = (log.window.head(), log.accepted_at);
+        let seal = |draft: Draft| {
+            sequence += 1;
+            Arc::new(draft.seal(Position { epoch: self.epoch, sequence }, accepted_at))
+        };
+        let records: Vec<Arc<Record>> = batch.into_iter().map(seal).collect();
+        for record in &records {
+            log.push(record.clone());
+        }
+        // Under the lock: whoever follows gets the batches in the order of the log.
+        if let Some(follower) = self.follower.get() {
+            follower(&records);
+        }
+        drop(log);
+        Box::pin(ready(Ok(records.iter().map(|record| record.id()).collect())))
+    }
+
+    fn read_after<'a>(&'a self, after: u64, up_to: u64, filter: &'a Filter, limits: PageLimits) -> StoreFuture<'a, Page> {
+        let log = self.log();
+        let lost = log.evicted.may_miss(after, filter).then_some(GapReason::Evicted);
+        let mut records: Vec<Arc<Record>> = Vec::new();
+        let (mut bytes, mut covered, mut complete) = (0, after, true);
+        for (scanned, record) in log.window.after(after).take_while(|record| record.position().sequence <= up_to).enumerate() {
+            if scanned == limits.scanned || records.len() == limits.events || (!records.is_empty() && bytes + record.cost() > limits.bytes)
+            {
+                complete = false;
+                break;
+            }
+            if filter.wants_record(record) {
+                bytes += record.cost();
+                records.push(record.clone());
+            }
+            covered = record.position().sequence;
+        }
+        let covered = if complete { covered.max(up_to.min(log.window.head())) } else { covered };
+        let mut page = Page::new(records, covered);
+        page.lost = lost;
+        Box::pin(ready(Ok(page)))
+    }
+
+    fn missing_after<'a>(&'a self, after: u64, filter: &'a Filter) -> StoreFuture<'a, Option<GapReason>> {
+        Box::pin(ready(Ok(self.log().evicted.may_miss(after, filter).then_some(GapReason::Evicted))))
+    }
+
+    fn resolve<'a>(&'a self, id: &'a str) -> StoreFuture<'a, Option<Position>> {
+        let sequence = self.log().ids.get(id).and_then(|places| places.front().copied());
+        Box::pin(ready(Ok(sequence.map(|sequence| Position { epoch: self.epoch, sequence }))))
+    }
+
+    fn newest<'a>(&'a self, topic: &'a Topic) -> StoreFuture<'a, Option<EventId>> {
+        let log = self.log();
+        let newest = log.topics.get(topic).and_then(|&(sequence, _)| log.id_at(sequence));
+        Box::pin(ready(Ok(newest)))
+    }
+
+    fn topics<'a>(&'a self, after: Option<&'a str>, limit: usize) -> StoreFuture<'a, Vec<(Topic, EventId)>> {
+        let log = self.log();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = log.topics.range::<str, _>((from, Bound::Unbounded));
+        let topics = range.filter_map(|(topic, &(sequence, _))| Some((topic.clone(), log.id_at(sequence)?))).take(limit).collect();
+        Box::pin(ready(Ok(topics)))
+    }
+
+    fn follow(&self, follower: Follower) {
+        assert!(self.follower.set(follower).is_ok(), "a store has one follower");
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    /// Sizes, not contents: a log in a log file helps nobody and may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let log = self.log();
+        f.debug_struct("MemoryStore").field("events", &log.window.len()).field("bytes", &log.window.bytes()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,107 @@
+//! What a hub counts, as Prometheus text. A leaf: it is told numbers and knows nobody.
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, text::encode},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::Registry,
+};
+use std::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+};
+use tidings_core::{
+    GapReason, limits,
+    shard::{CloseReason, ShardStats},
+};
+
+/// Counted where events come in.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) events: AtomicU64,
+    pub(crate) event_bytes: AtomicU64,
+    pub(crate) large_events: AtomicU64,
+    pub(crate) refused_publishes: AtomicU64,
+    pub(crate) subscriptions: AtomicU64,
+    /// Gaps announced before the first byte are counted by the shards too; these are the cursors that could not be honoured.
+    pub(crate) broken_cursors: AtomicU64,
+}
+
+impl Counters {
+    /// One accepted event.
+    pub(crate) fn accepted(&self, data_len: usize) {
+        self.events.fetch_add(1, Ordering::Relaxed);
+        self.event_bytes.fetch_add(data_len as u64, Ordering::Relaxed);
+        if data_len > limits::EVENT_DATA_LARGE {
+            self.large_events.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Everything at one moment.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) subscribers: u64,
+    pub(crate) events: u64,
+    pub(crate) event_bytes: u64,
+    pub(crate) large_events: u64,
+    pub(crate) refused_publishes: u64,
+    pub(crate) subscriptions: u64,
+    pub(crate) broken_cursors: u64,
+    pub(crate) shard_failures: u64,
+    pub(crate) kept_events: u64,
+    pub(crate) kept_bytes: u64,
+    pub(crate) shards: ShardStats,
+}
+
+impl Snapshot {
+    /// The text that scrapers read.
+    pub(crate) fn text(self) -> String {
+        let mut registry = Registry::with_prefix("tidings");
+        registry.register_collector(Box::new(self));
+        let mut text = String::new();
+        match encode(&mut text, &registry) {
+            Ok(()) => text,
+            Err(error) => format!("# {error}\n"),
+        }
+    }
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let gauges = [
+            ("connections", "Subscribers now", self.subscribers),
+            ("window_events", "Events kept in memory", self.kept_events),
+            ("window_bytes", "Bytes of events kept in memory", self.kept_bytes),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        let counters = [
+            ("events", "Events accepted from publishers", self.events),
+            ("event_bytes", "Bytes of data of accepted events", self.event_bytes),
+            ("large_events", "Accepted events with more than 64 KiB of data, which many clients cannot read", self.large_events),
+            ("publishes_refused", "Publishes refused for want of rights, room or time", self.refused_publishes),
+            ("subscriptions", "Streams opened", self.subscriptions),
+            ("broken_cursors", "Streams opened with a cursor that could not be honoured", self.broken_cursors),
+            ("deliveries", "Events written to subscribers", self.shards.deliveries),
+            ("delivery_bytes", "Bytes written to subscribers", self.shards.bytes),
+            ("shard_failures", "Shards that failed and were rebuilt", self.shard_failures),
+        ];
+        for (name, help, value) in counters {
+            ConstCounter::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+        }
+        let mut closed = encoder.encode_descriptor("closed", "Streams ended, by reason", None, MetricType::Counter)?;
+        for reason in CloseReason::ALL {
+            let labels = [("reason", reason.as_str())];
+            ConstCounter::new(self.shards.closed[reason as usize]).encode(closed.encode_family(&labels)?)?;
+        }
+        let mut gaps = encoder.encode_descriptor("gaps", "Gaps told to subscribers, by reason", None, MetricType::Counter)?;
+        for reason in GapReason::ALL {
+            let labels = [("reason", reason.as_str())];
+            ConstCounter::new(self.shards.gaps[reason as usize]).encode(gaps.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,147 @@
+//! The behaviour suite that every store must pass: order, resume, ids, gaps, retention. One table of stores, one list of behaviours.
+
+use std::sync::{Arc, Mutex};
+use tidings::{Event, EventStore, Filter, GapReason, Grant, Matchers, MemoryStore, PageLimits, Record, Topic, TopicMatcher};
+
+/// Room for about `events` small events.
+type Make = fn(events: usize) -> Arc<dyn EventStore>;
+
+const STORES: &[(&str, Make)] = &[("memory", |events| Arc::new(MemoryStore::new(usize::MAX, events).unwrap()))];
+
+const ALL: PageLimits = PageLimits { bytes: usize::MAX, events: usize::MAX, scanned: usize::MAX };
+
+fn filter(topic: &str) -> Filter {
+    Filter::new(Matchers::from(TopicMatcher::exact(topic).unwrap()), &Grant::open())
+}
+
+async fn append(store: &dyn EventStore, topics: &[&str]) -> Vec<String> {
+    let drafts = topics.iter().map(|topic| Record::draft(Event::new(topic, "data").unwrap())).collect();
+    store.append(drafts, 1).await.unwrap().iter().map(ToString::to_string).collect()
+}
+
+async fn read(store: &dyn EventStore, after: u64, topic: &str) -> (Vec<u64>, u64) {
+    let page = store.read_after(after, u64::MAX, &filter(topic), ALL).await.unwrap();
+    (page.records.iter().map(|record| record.position().sequence).collect(), page.covered_through)
+}
+
+async fn for_every_store(events: usize, behaviour: impl AsyncFn(Arc<dyn EventStore>)) {
+    for (name, make) in STORES {
+        println!("store: {name}");
+        behaviour(make(events)).await;
+    }
+}
+
+#[tokio::test]
+async fn numbers_are_consecutive_and_read_back_in_order() {
+    for_every_store(100, async |store| {
+        assert_eq!(store.bounds().head, 0);
+        let ids = append(&*store, &["a", "b", "a"]).await;
+        let epoch = store.bounds().epoch.0;
+        assert_eq!(ids, [1, 2, 3].map(|n| format!("#{epoch:08x}-{n:016x}")));
+        assert_eq!(read(&*store, 0, "a").await, (vec![1, 3], 3));
+        assert_eq!(read(&*store, 1, "a").await, (vec![3], 3));
+        assert_eq!(read(&*store, 1, "nothing").await, (vec![], 3), "covered_through advances though nothing matched");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn pages_are_bounded_and_never_beyond_what_was_asked() {
+    for_every_store(100, async |store| {
+        append(&*store, &["a"; 10]).await;
+        let page = store.read_after(0, 7, &filter("a"), PageLimits { events: 3, ..ALL }).await.unwrap();
+        assert_eq!((page.records.len(), page.covered_through), (3, 3));
+        let page = store.read_after(3, 7, &filter("a"), PageLimits { bytes: 1, ..ALL }).await.unwrap();
+        assert_eq!((page.records.len(), page.covered_through), (1, 4), "one event may exceed the bound alone");
+        let page = store.read_after(4, 7, &filter("b"), PageLimits { scanned: 2, ..ALL }).await.unwrap();
+        assert_eq!((page.records.len(), page.covered_through), (0, 6));
+        let page = store.read_after(6, 7, &filter("a"), ALL).await.unwrap();
+        assert_eq!((page.records.len(), page.covered_through), (1, 7));
+    })
+    .await;
+}
+
+/// N-14: only who can have lost something is told.
+#[tokio::test]
+async fn retention_is_told_to_those_it_concerns() {
+    for_every_store(3, async |store| {
+        append(&*store, &["a", "b", "b", "b", "b"]).await;
+        assert_eq!((store.bounds().floor, store.bounds().head), (2, 5));
+        assert_eq!(store.missing_after(0, &filter("a")).await.unwrap(), Some(GapReason::Evicted));
+        assert_eq!(store.missing_after(1, &filter("a")).await.unwrap(), None, "its only event was before its cursor");
+        assert_eq!(store.missing_after(1, &filter("b")).await.unwrap(), Some(GapReason::Evicted));
+        assert_eq!(store.missing_after(2, &filter("b")).await.unwrap(), None);
+        assert_eq!(store.missing_after(0, &filter("c")).await.unwrap(), None);
+        let page = store.read_after(0, u64::MAX, &filter("a"), ALL).await.unwrap();
+        assert_eq!((page.lost, page.records.len(), page.covered_through), (Some(GapReason::Evicted), 0, 5));
+    })
+    .await;
+}
+
+/// M-90: of several events with one id the earliest kept one counts.
+#[tokio::test]
+async fn publishers_ids_resolve_to_their_first_kept_event() {
+    for_every_store(3, async |store| {
+        let with_id = |id: &str| Record::draft(Event::new("t", "d").unwrap().with_id(id).unwrap());
+        let answered = store.append(vec![with_id("x"), with_id("y"), with_id("x")], 1).await.unwrap();
+        assert_eq!(answered.iter().map(tidings::EventId::as_str).collect::<Vec<_>>(), ["x", "y", "x"]);
+        let at = async |id: &str| store.resolve(id).await.unwrap().map(|position| position.sequence);
+        assert_eq!((at("x").await, at("y").await, at("z").await), (Some(1), Some(2), None));
+        append(&*store, &["t"]).await;
+        assert_eq!((at("x").await, at("y").await), (Some(3), Some(2)));
+        append(&*store, &["t", "t"]).await;
+        assert_eq!((at("x").await, at("y").await), (None, None));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn topics_are_listed_with_their_newest_event() {
+    for_every_store(3, async |store| {
+        let ids = append(&*store, &["gone", "b", "a", "b"]).await;
+        let listed =
+            |listed: Vec<(Topic, tidings::EventId)>| listed.into_iter().map(|(t, id)| (t.to_string(), id.to_string())).collect::<Vec<_>>();
+        assert_eq!(listed(store.topics(None, 10).await.unwrap()), [("a".into(), ids[2].clone()), ("b".into(), ids[3].clone())]);
+        assert_eq!(listed(store.topics(Some("a"), 10).await.unwrap()), [("b".into(), ids[3].clone())]);
+        assert_eq!(listed(store.topics(None, 1).await.unwrap()).len(), 1);
+        let newest = async |topic: &str| store.newest(&Topic::parse(topic).unwrap()).await.unwrap().map(|id| id.to_string());
+        assert_eq!((newest("b").await, newest("gone").await), (Some(ids[3].clone()), None));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_follower_gets_every_batch_in_order_and_times_never_go_back() {
+    for_every_store(1_000, async |store| {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let follower = seen.clone();
+        store.follow(Box::new(move |records| {
+            follower.lock().unwrap().extend(records.iter().map(|record| (record.position().sequence, record.accepted_at())));
+        }));
+        let writers: Vec<_> = (0..8u64)
+            .map(|writer| {
+                let store = store.clone();
+                tokio::spawn(async move {
+                    for n in 0..20 {
+                        let drafts = vec![Record::draft(Event::new("t", "d").unwrap()), Record::draft(Event::new("t", "d").unwrap())];
+                        store.append(drafts, if writer % 2 == 0 { n } else { 100 - n }).await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        for writer in writers {
+            writer.await.unwrap();
+        }
+        let seen = seen.lock().unwrap();
+        assert!(seen.iter().map(|(sequence, _)| *sequence).eq(1..=320));
+        assert!(seen.is_sorted_by_key(|(_, accepted_at)| *accepted_at));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_new_log_has_a_new_epoch() {
+    for (_, make) in STORES {
+        assert_ne!(make(1).bounds().epoch, make(1).bounds().epoch);
+    }
+}
