@@ -3,6 +3,8 @@
 mod config;
 mod delivery;
 mod hub;
+#[cfg(feature = "server")]
+pub mod serve;
 
 pub use config::{AfterGap, Config, EndStyle, LagPolicy, PrefixRule};
 pub use delivery::{Aborted, EventBody, EventStream};
