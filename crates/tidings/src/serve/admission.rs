@@ -290,7 +290,7 @@ mod tests {
         for (name, wanted, files, expected) in [
             ("what 1,024 files allow", None, Some(1_024), (909, 967)),
             ("what a million allow", None, Some(1_048_576), (996_084, 1_022_330)),
-            ("a tiny limit", None, Some(10), (5, 10)),
+            ("a tiny limit", None, Some(10), (5, 5)),
             ("a setting", Some(100), Some(1_024), (100, 116)),
             ("a setting as large as the files", Some(1_000), Some(1_024), (1_000, 1_000)),
             ("no limit known", None, None, (1_000_000, 1_050_000)),

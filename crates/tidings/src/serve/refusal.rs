@@ -16,7 +16,8 @@ pub(super) fn response(status: u16, time: std::time::Duration) -> Vec<u8> {
         431 => (
             "Request Header Fields Too Large",
             "head-too-large",
-            "the request head has too many bytes or fields; send fewer or shorter headers, and long topic lists as a form with POST".to_owned(),
+            "the request head has too many bytes or fields; send fewer or shorter headers, and long topic lists as a form with POST"
+                .to_owned(),
         ),
         _ => ("Bad Request", "bad-request", "the request is not valid HTTP/1.1: its head is malformed, ambiguous or cut off".to_owned()),
     };
