@@ -19,6 +19,8 @@ mod hub;
 mod replay;
 mod store;
 mod telemetry;
+#[cfg(feature = "server")]
+pub mod serve;
 
 pub use config::{AfterGap, Config, EndStyle, LagPolicy, PrefixRule};
 pub use delivery::{Aborted, EventBody, EventStream};

@@ -1,0 +1,322 @@
+//! A socket as the HTTP engine sees it, and what its connection is doing.
+//!
+//! hyper cannot tell a connection that waits between two requests from one that sends a head byte by byte, and it cannot see that a
+//! write makes no progress. Both are seen here, where every byte passes. What follows from it is decided in `connection.rs`; this file
+//! knows no request, no response and no timer.
+
+use bytes::{Buf, Bytes};
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+/// What a connection is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    /// Nothing was read since the last response ended, or ever.
+    Idle,
+    /// A request head has begun and is not complete.
+    Head,
+    /// Some request is being answered.
+    Busy,
+}
+
+/// hyper's own answer to a bad head is 70 to 120 bytes; what is longer is not one.
+const ANSWER_MAX: usize = 512;
+
+/// What a connection is doing, shared by its socket, its requests and its driver: all of them run in one task over HTTP/1.1.
+#[derive(Debug)]
+pub(super) struct State {
+    heads: Arc<Semaphore>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    phase: Phase,
+    since: Instant,
+    /// Requests being answered: at most one over HTTP/1.1.
+    active: usize,
+    multiplexed: bool,
+    half_closed: bool,
+    write_blocked: Option<Instant>,
+    /// Held from the first byte of a head until the request is dispatched: bounds the buffers of unfinished heads.
+    head_permit: Option<OwnedSemaphorePermit>,
+    /// All output of earlier requests has reached the socket, so that what is written before a request is dispatched can only be hyper's
+    /// own answer to a bad head.
+    clean: bool,
+    answer: Vec<u8>,
+}
+
+impl State {
+    pub(super) fn new(heads: Arc<Semaphore>) -> Self {
+        State {
+            heads,
+            inner: Mutex::new(Inner {
+                phase: Phase::Idle,
+                since: Instant::now(),
+                active: 0,
+                multiplexed: false,
+                half_closed: false,
+                write_blocked: None,
+                head_permit: None,
+                clean: true,
+                answer: Vec::new(),
+            }),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        // A panic in a handler unwinds through guards of this state; every change to it is complete at any moment.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The phase, and since when.
+    pub(super) fn phase(&self) -> (Phase, Instant) {
+        let inner = self.lock();
+        (inner.phase, inner.since)
+    }
+
+    /// Since when the peer has taken no byte although some wait.
+    pub(super) fn write_blocked(&self) -> Option<Instant> {
+        self.lock().write_blocked
+    }
+
+    /// Whether heads wait for a permit, or would.
+    pub(super) fn heads_exhausted(&self) -> bool {
+        self.heads.available_permits() == 0
+    }
+
+    /// The connection speaks HTTP/2: from now on only requests count, its heads are bounded by the engine.
+    pub(super) fn set_multiplexed(&self) {
+        let mut inner = self.lock();
+        inner.multiplexed = true;
+        inner.head_permit = None;
+        inner.phase = Phase::Idle;
+        inner.since = Instant::now();
+    }
+
+    /// The peer has ended its half of the connection.
+    pub(super) fn set_half_closed(&self) {
+        self.lock().half_closed = true;
+    }
+
+    pub(super) fn is_half_closed(&self) -> bool {
+        self.lock().half_closed
+    }
+
+    /// A complete head was read and its request goes to the service.
+    pub(super) fn request_begins(&self) {
+        let mut inner = self.lock();
+        inner.active += 1;
+        inner.phase = Phase::Busy;
+        inner.since = Instant::now();
+        inner.head_permit = None;
+    }
+
+    /// The response was handed to the engine whole, or given up.
+    pub(super) fn request_ends(&self) {
+        let mut inner = self.lock();
+        inner.active -= 1;
+        if inner.active == 0 {
+            inner.phase = Phase::Idle;
+            inner.since = Instant::now();
+            inner.clean = false;
+        }
+    }
+
+    /// Whether nothing of an earlier response is under way, so that the driver may write an answer of its own.
+    pub(super) fn may_answer(&self) -> bool {
+        let inner = self.lock();
+        inner.phase != Phase::Busy && inner.clean
+    }
+
+    /// The status of hyper's own answer to a bad head, which was kept from the peer.
+    pub(super) fn refused_status(&self) -> Option<u16> {
+        let inner = self.lock();
+        std::str::from_utf8(inner.answer.get(9..12)?).ok()?.parse().ok()
+    }
+
+    /// Keeps `bytes` from the peer if they are hyper's own answer to a bad head.
+    fn intercept(&self, bytes: &[u8]) -> bool {
+        let mut inner = self.lock();
+        let ours = !inner.multiplexed && inner.phase != Phase::Busy && inner.clean && inner.answer.len() + bytes.len() <= ANSWER_MAX;
+        if ours {
+            inner.answer.extend_from_slice(bytes);
+        }
+        ours
+    }
+
+    fn read(&self, bytes: usize) {
+        let mut inner = self.lock();
+        if bytes == 0 {
+            inner.half_closed = true;
+        }
+        if inner.phase == Phase::Idle && !inner.multiplexed {
+            if bytes == 0 {
+                inner.head_permit = None;
+            } else {
+                inner.phase = Phase::Head;
+                inner.since = Instant::now();
+            }
+        }
+    }
+
+    fn wrote(&self, progress: bool) {
+        let mut inner = self.lock();
+        if progress {
+            inner.write_blocked = None;
+        } else if inner.write_blocked.is_none() {
+            inner.write_blocked = Some(Instant::now());
+        }
+    }
+
+    fn flushed(&self) {
+        self.lock().clean = true;
+    }
+
+    /// Whether the next bytes would begin a head and need a permit first; takes one if it is free.
+    fn needs_permit(&self) -> bool {
+        let mut inner = self.lock();
+        if inner.multiplexed || inner.phase != Phase::Idle || inner.head_permit.is_some() {
+            return false;
+        }
+        inner.head_permit = self.heads.clone().try_acquire_owned().ok();
+        inner.head_permit.is_none()
+    }
+
+    /// A read that found nothing gives its permit back.
+    fn return_permit(&self) {
+        let mut inner = self.lock();
+        if inner.phase == Phase::Idle {
+            inner.head_permit = None;
+        }
+    }
+}
+
+type WaitForPermit = Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>;
+
+/// The socket, with bytes that were read ahead put back.
+pub(super) struct Transport {
+    stream: Arc<TcpStream>,
+    state: Arc<State>,
+    read_ahead: Bytes,
+    waiting: Option<WaitForPermit>,
+}
+
+impl std::fmt::Debug for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transport").field("stream", &self.stream).field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+impl Transport {
+    pub(super) fn new(stream: Arc<TcpStream>, state: Arc<State>) -> Self {
+        Transport { stream, state, read_ahead: Bytes::new(), waiting: None }
+    }
+
+    /// Puts bytes back that were read from here.
+    pub(super) fn unread(&mut self, bytes: Bytes) {
+        self.read_ahead = bytes;
+    }
+
+    fn poll_permit(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.waiting.is_none() {
+            if !self.state.needs_permit() {
+                return Poll::Ready(());
+            }
+            let heads = self.state.heads.clone();
+            self.waiting = Some(Box::pin(async move { heads.acquire_owned().await.ok() }));
+        }
+        if let Some(waiting) = &mut self.waiting {
+            let permit = ready!(waiting.as_mut().poll(cx));
+            self.waiting = None;
+            self.state.lock().head_permit = permit;
+        }
+        Poll::Ready(())
+    }
+
+    fn poll_write_with(&self, cx: &mut Context<'_>, write: impl Fn(&TcpStream) -> io::Result<usize>) -> Poll<io::Result<usize>> {
+        loop {
+            if self.stream.poll_write_ready(cx)?.is_pending() {
+                self.state.wrote(false);
+                return Poll::Pending;
+            }
+            match write(&self.stream) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => {
+                    self.state.wrote(true);
+                    return Poll::Ready(result);
+                }
+            }
+        }
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.read_ahead.is_empty() {
+            let n = this.read_ahead.len().min(buf.remaining());
+            buf.put_slice(&this.read_ahead[..n]);
+            this.read_ahead.advance(n);
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            ready!(this.stream.poll_read_ready(cx))?;
+            ready!(this.poll_permit(cx));
+            match this.stream.try_read_buf(buf) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => this.state.return_permit(),
+                result => {
+                    return Poll::Ready(result.map(|n| this.state.read(n)));
+                }
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.state.intercept(buf) {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        self.poll_write_with(cx, |stream| stream.try_write(buf))
+    }
+
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if let [only] = bufs
+            && self.state.intercept(only)
+        {
+            return Poll::Ready(Ok(only.len()));
+        }
+        self.poll_write_with(cx, |stream| stream.try_write_vectored(bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// The engine calls this when its own buffer is empty, so everything it had has reached the socket.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.state.flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(shut_down_write(&self.stream))
+    }
+}
+
+/// Ends our half of the connection.
+pub(super) fn shut_down_write(stream: &TcpStream) -> io::Result<()> {
+    socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write)
+}
