@@ -1,9 +1,12 @@
 //! A hub for Server-Sent Events to embed: an ordered log with readers.
 
+mod auth;
 mod config;
 mod delivery;
+mod http;
 mod hub;
 
+pub use self::http::{HubService, PeerAddr, Refusal, ResponseBody};
 pub use config::{AfterGap, Config, EndStyle, LagPolicy, PrefixRule};
 pub use delivery::{Aborted, EventBody, EventStream};
 pub use hub::{Cursor, Granted, Hub, Opened, PublishError, SubscribeError, Subscription, TopicInfo};
