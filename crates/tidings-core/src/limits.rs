@@ -23,6 +23,10 @@ pub const RETRY_MS: u32 = i32::MAX as u32;
 pub const TOPICS_PER_EVENT: usize = 100;
 /// The same on the Mercure path; what the type [`crate::Event`] itself allows; N-40.
 pub const TOPICS_PER_EVENT_MAX: usize = 1_000;
+/// Events of one append that a publisher sends as an array: far under what the window holds, so that an append never evicts itself.
+pub const BATCH_EVENTS: usize = 10_000;
+/// Bytes of ids in the answer to a stream of events (N-3): they are kept until the body ends. About 620,000 minted ids.
+pub const ANSWER_IDS: usize = 16 << 20;
 /// Matchers of one subscription on the native routes; N-40.
 pub const MATCHERS: usize = 100;
 /// The most matchers any door may allow; N-40, M-312.
@@ -117,6 +121,7 @@ pub const TOPICS_PAGE: usize = 1_000;
 
 // Relations between bounds that other code relies on.
 const _: () = assert!(EVENT_DATA <= EVENT_DATA_MAX);
+const _: () = assert!(BATCH_EVENTS < SHARD_LEAD_EVENTS);
 const _: () = assert!(SHARD_LEAD_EVENTS * 2 < WINDOW_EVENTS && SHARD_LEAD_BYTES * 2 < WINDOW_BYTES);
 const _: () = assert!(ROUND_EVENTS < SHARD_LEAD_EVENTS);
 const _: () = assert!(BODY_FRAME_BYTES <= FRAME_BYTES);

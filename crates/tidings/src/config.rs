@@ -83,6 +83,8 @@ pub struct Config {
     pub cors_origins: Vec<String>,
     /// Further origins whose pages may publish.
     pub publish_origins: Vec<String>,
+    /// Further header fields that pages may send, besides those every client of event streams needs (Z-11).
+    pub cors_headers: Vec<String>,
     /// Seconds a browser may remember the answer to a preflight.
     pub cors_max_age: Duration,
     /// The URL under which the public reaches this hub; its host is answered, others get 421 (N-31, M-73).
@@ -129,6 +131,7 @@ impl Default for Config {
             cors_origins: Vec::new(),
             publish_origins: Vec::new(),
             cors_max_age: Duration::from_mins(10),
+            cors_headers: Vec::new(),
             public_url: None,
             hosts: Vec::new(),
             anonymous: false,

@@ -13,8 +13,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 //! ```
 
+mod auth;
 mod config;
 mod delivery;
+mod http;
 mod hub;
 mod replay;
 mod store;
@@ -22,6 +24,7 @@ mod telemetry;
 #[cfg(feature = "server")]
 pub mod serve;
 
+pub use self::http::{HubService, PeerAddr, Refusal, ResponseBody};
 pub use config::{AfterGap, Config, EndStyle, LagPolicy, PrefixRule};
 pub use delivery::{Aborted, EventBody, EventStream};
 pub use hub::{Cursor, Granted, Hub, HubBuilder, Opened, PublishError, StartError, SubscribeError, Subscription, TopicInfo};

@@ -1,0 +1,297 @@
+//! Events as JSON objects (N-2): strict about members, because a misspelt one would be lost silently, and faithful to the data, because
+//! numbers and the order of members belong to the publisher.
+//!
+//! It knows one object and one array; where they come from and what becomes of the events is decided in `http/publish.rs`.
+
+use super::problem::Problem;
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, IgnoredAny, SeqAccess},
+};
+use serde_json::value::RawValue;
+use std::fmt;
+use tidings_core::{Event, limits};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object with `topic` or `topics`, and `data`")]
+struct Object<'a> {
+    topic: Option<String>,
+    topics: Option<Vec<String>>,
+    #[serde(borrow)]
+    data: &'a RawValue,
+    #[serde(rename = "type")]
+    event_type: Option<String>,
+    id: Option<String>,
+    // Read by hand: a number and a string of digits mean the same (N-1a).
+    #[serde(borrow)]
+    retry: Option<&'a RawValue>,
+    private: Option<bool>,
+}
+
+/// One event object. `topics_limit` is the number of topics this door allows.
+pub(crate) fn event(text: &str, topics_limit: usize) -> Result<Event, Problem> {
+    if !text.trim_ascii_start().starts_with('{') {
+        // Said here because the derived reader would take an array for the members in their order.
+        return Err(Problem::Json("expected an object, `{...}`".to_owned()));
+    }
+    let object: Object<'_> = serde_json::from_str(text).map_err(in_words)?;
+    let topics = match (object.topic, object.topics) {
+        (Some(_), Some(_)) => return Err(Problem::TwoTopics),
+        (Some(topic), None) => vec![topic],
+        (None, topics) => topics.unwrap_or_default(),
+    };
+    let mut draft = Draft { data: data(object.data.get())?, private: object.private.unwrap_or(false), ..Draft::default() };
+    draft.event_type = object.event_type.unwrap_or_default();
+    draft.id = object.id.unwrap_or_default();
+    draft.retry = match object.retry.map(RawValue::get) {
+        Some(raw) if raw.starts_with('"') => serde_json::from_str(raw).map_err(in_words)?,
+        Some(raw) => raw.to_owned(),
+        None => String::new(),
+    };
+    draft.into_event(&topics, topics_limit)
+}
+
+/// An array of event objects, or one of them. The flag says which.
+pub(crate) fn one_or_many(text: &str, topics_limit: usize) -> Result<(Vec<Event>, bool), Problem> {
+    if !text.trim_ascii_start().starts_with('[') {
+        return Ok((vec![event(text, topics_limit)?], false));
+    }
+    let Elements(elements) = serde_json::from_str(text).map_err(in_words)?;
+    if elements.len() > limits::BATCH_EVENTS {
+        return Err(Problem::TooManyEvents { limit: limits::BATCH_EVENTS });
+    }
+    let number = |(index, element): (usize, &&RawValue)| {
+        event(element.get(), topics_limit).map_err(|problem| Problem::Element { index: index + 1, problem: Box::new(problem) })
+    };
+    Ok((elements.iter().enumerate().map(number).collect::<Result<_, _>>()?, true))
+}
+
+/// The elements of an array, kept up to one more than may be used: a body of `0,0,0,...` must not become ten times its size in memory.
+struct Elements<'a>(Vec<&'a RawValue>);
+
+impl<'de> Deserialize<'de> for Elements<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Elements<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array of event objects")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Elements<'de>, A::Error> {
+                let mut elements = Vec::new();
+                while elements.len() <= limits::BATCH_EVENTS {
+                    let Some(element) = array.next_element()? else { return Ok(Elements(elements)) };
+                    elements.push(element);
+                }
+                while array.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Elements(elements))
+            }
+        }
+        deserializer.deserialize_seq(Visitor)
+    }
+}
+
+/// An event before its rules are checked, with absent and empty being the same (N-1a).
+#[derive(Debug, Default)]
+pub(crate) struct Draft {
+    pub(crate) data: String,
+    pub(crate) event_type: String,
+    pub(crate) id: String,
+    pub(crate) retry: String,
+    pub(crate) private: bool,
+}
+
+impl Draft {
+    pub(crate) fn into_event<T: AsRef<str>>(self, topics: &[T], topics_limit: usize) -> Result<Event, Problem> {
+        let Some((canonical, alternates)) = topics.split_first() else { return Err(Problem::NoTopic) };
+        if topics.len() > topics_limit {
+            return Err(Problem::TooManyTopics { limit: topics_limit });
+        }
+        let mut event = Event::new(canonical.as_ref(), self.data)?;
+        for topic in alternates {
+            event = event.with_topic(topic.as_ref())?;
+        }
+        event = event.with_type(&self.event_type)?.with_id(&self.id)?.with_retry_text(&self.retry)?;
+        Ok(if self.private { event.private() } else { event })
+    }
+}
+
+/// A string is sent as it is, any other value as compact JSON.
+fn data(raw: &str) -> Result<String, Problem> {
+    if raw.starts_with('"') { serde_json::from_str(raw).map_err(in_words) } else { compact(raw) }
+}
+
+/// How deep arrays and objects may lie in each other: what common parsers read without running out of stack.
+const DEPTH: usize = 128;
+
+/// The same JSON without the white space between its tokens. `raw` is valid JSON already, except that the escapes in its strings have not
+/// been looked at: half of a surrogate pair would be text that no reader can represent.
+fn compact(raw: &str) -> Result<String, Problem> {
+    let mut text = String::with_capacity(raw.len());
+    let mut depth = 0usize;
+    let mut rest = raw;
+    while let Some(first) = rest.bytes().next() {
+        let len = match first {
+            b'"' => string_len(rest),
+            b' ' | b'\t' | b'\n' | b'\r' => 0,
+            // Everything else up to the next string or space: numbers, names, punctuation.
+            _ => rest.bytes().position(|b| matches!(b, b'"' | b' ' | b'\t' | b'\n' | b'\r')).unwrap_or(rest.len()),
+        };
+        let (token, after) = if len == 0 { ("", &rest[1..]) } else { rest.split_at(len) };
+        if first == b'"' {
+            if token.contains("\\u") {
+                serde_json::from_str::<String>(token).map_err(in_words)?;
+            }
+        } else {
+            for b in token.bytes() {
+                match b {
+                    b'[' | b'{' => depth += 1,
+                    b']' | b'}' => depth = depth.saturating_sub(1),
+                    _ => {}
+                }
+                if depth > DEPTH {
+                    return Err(Problem::Json(format!("`data` is nested more than {DEPTH} levels deep")));
+                }
+            }
+        }
+        text.push_str(token);
+        rest = after;
+    }
+    Ok(text)
+}
+
+/// The length of the string token at the start, quotes included.
+fn string_len(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let mut at = 1;
+    while at < bytes.len() {
+        match bytes[at] {
+            b'"' => return at + 1,
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+    bytes.len()
+}
+
+fn in_words(error: serde_json::Error) -> Problem {
+    Problem::Json(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Event, Problem> {
+        event(text, limits::TOPICS_PER_EVENT)
+    }
+
+    fn data_of(text: &str) -> String {
+        parse(&format!(r#"{{"topic":"t","data":{text}}}"#)).unwrap().data().to_owned()
+    }
+
+    /// N-2: a string as it is; anything else as compact JSON with its numbers, escapes and order untouched.
+    #[test]
+    fn data_values() {
+        for (json, data) in [
+            (r#""hello""#, "hello"),
+            (r#""a\nb\u0000\ud83d\ude00""#, "a\nb\0😀"),
+            (r#""""#, ""),
+            ("null", "null"),
+            ("true", "true"),
+            ("1.0", "1.0"),
+            ("12345678901234567890123456789.10", "12345678901234567890123456789.10"),
+            ("1E+400", "1E+400"),
+            (" { \"b\" : 1 ,\n\t\"a\" : [ 1 , 2 ] , \"b\" : \" x \\\" y \" } ", r#"{"b":1,"a":[1,2],"b":" x \" y "}"#),
+            (r#"["\\", "\u00e9", "é"]"#, r#"["\\","\u00e9","é"]"#),
+            ("[]", "[]"),
+            ("{ }", "{}"),
+        ] {
+            assert_eq!(data_of(json), data, "{json}");
+        }
+    }
+
+    #[test]
+    fn members() {
+        let full = parse(r#"{"topics":["a","b"],"data":"d","type":"x","id":"i","retry":10,"private":true}"#).unwrap();
+        let expected = Event::new("a", "d").unwrap().with_topic("b").unwrap().with_type("x").unwrap().with_id("i").unwrap();
+        assert_eq!(full, expected.with_retry(10).unwrap().private());
+        // N-1a: empty is absent, and so is null.
+        let plain = Event::new("a", "d").unwrap();
+        for text in [
+            r#"{"topic":"a","data":"d"}"#,
+            r#"{"topic":"a","data":"d","type":"","id":"","retry":"","private":false}"#,
+            r#"{"topic":"a","data":"d","type":null,"id":null,"retry":null,"private":null,"topics":null}"#,
+            r#"{"data":"d","topic":"a"}"#,
+            " {\"topic\":\"\\u0061\",\"data\":\"d\"}\r\n",
+        ] {
+            assert_eq!(parse(text).unwrap(), plain, "{text}");
+        }
+        assert_eq!(parse(r#"{"topic":"a","data":"d","retry":"007"}"#).unwrap().retry(), Some(7));
+    }
+
+    /// Every refusal says what is wrong; a typo is named.
+    #[test]
+    fn refusals() {
+        let deep = format!(r#"{{"topic":"a","data":{}1{}}}"#, "[".repeat(200_000), "]".repeat(200_000));
+        let table: &[(&str, u16, &str)] = &[
+            (r#"{"topic":"a","data":"d","tpye":"x"}"#, 400, "unknown field `tpye`"),
+            (r#"{"topic":"a","topic":"b","data":"d"}"#, 400, "duplicate field `topic`"),
+            (r#"{"topic":"a","data":"d","type":"x","type":"x"}"#, 400, "duplicate field `type`"),
+            (r#"{"topic":"a"}"#, 400, "missing field `data`"),
+            (r#"{"data":"d"}"#, 400, "an event needs a topic"),
+            (r#"{"topics":[],"data":"d"}"#, 400, "an event needs a topic"),
+            (r#"{"topic":"a","topics":["b"],"data":"d"}"#, 400, "either `topic` or `topics`"),
+            (r#"{"topic":1,"data":"d"}"#, 400, "invalid type: integer `1`, expected a string"),
+            (r#"{"topic":"a","data":"d","private":"yes"}"#, 400, "expected a boolean"),
+            (r#"{"topic":"a","data":"d","retry":1.5}"#, 400, "`retry` must be a whole number"),
+            (r#"{"topic":"a","data":"d","retry":-1}"#, 400, "`retry` must be a whole number"),
+            (r#"{"topic":"a","data":"d","retry":2147483648}"#, 400, "`retry` must be a whole number"),
+            (r#"{"topic":"a","data":"d","type":"tidings.gap"}"#, 400, "belong to the hub"),
+            (r##"{"topic":"a","data":"d","id":"#x"}"##, 400, "an id must not begin with `#`"),
+            (r#"{"topic":"a","data":"d","id":"x\nid: y"}"#, 400, "U+000A"),
+            (r#"{"topic":"*","data":"d"}"#, 400, "`*` is not a topic"),
+            (r#"{"topic":"a","data":"\ud800"}"#, 400, "unexpected end of hex escape"),
+            (r#"{"topic":"a","data":"\ud800\u0041"}"#, 400, "lone leading surrogate"),
+            (r#"{"topic":"\udc00","data":""}"#, 400, "lone leading surrogate"),
+            (r#"{"topic":"a","data":{"deep":["\ud800"]}}"#, 400, "unexpected end of hex escape"),
+            (r#"{"topic":"a","data":"d""#, 400, "EOF while parsing"),
+            (r#"{"topic":"a","data":"d"} x"#, 400, "trailing characters"),
+            (r#"["a",null,"d",null,null,null,null]"#, 400, "expected an object"),
+            ("\u{FEFF}{\"topic\":\"a\",\"data\":\"d\"}", 400, "expected an object"),
+            ("", 400, "expected an object"),
+            (&deep, 400, "nested more than 128 levels"),
+        ];
+        for (text, status, detail) in table {
+            let problem = parse(text).expect_err(text);
+            assert_eq!(problem.status(), *status, "{problem}");
+            assert!(problem.to_string().contains(detail), "{text:.60}: {problem}");
+        }
+        let many = format!(r#"{{"topics":[{}],"data":""}}"#, vec!["\"t\""; limits::TOPICS_PER_EVENT + 1].join(","));
+        assert_eq!(parse(&many).unwrap_err().status(), 413);
+    }
+
+    #[test]
+    fn arrays() {
+        let many = |text: &str| one_or_many(text, limits::TOPICS_PER_EVENT);
+        let one = r#"{"topic":"a","data":1}"#;
+        assert!(matches!(many(one), Ok((events, false)) if events.len() == 1));
+        assert!(matches!(many(" []"), Ok((events, true)) if events.is_empty()));
+        assert!(matches!(many(&format!("[{one},\n{one}]")), Ok((events, true)) if events.len() == 2));
+        for (text, detail) in [
+            (format!("[{one},{{\"topic\":\"a\"}}]"), "event 2 of the array is not one: the JSON is not an event: missing field `data`"),
+            (format!("[[{one}]]"), "event 1 of the array"),
+            (format!("[{one}"), "EOF"),
+            (format!("[{one},]"), "trailing comma"),
+            ("[".repeat(200_000), "EOF"),
+        ] {
+            let problem = many(&text).unwrap_err();
+            assert!(problem.to_string().contains(detail), "{problem}");
+            assert_eq!(problem.status(), 400);
+        }
+        let full = format!("[{}]", vec![one; limits::BATCH_EVENTS].join(","));
+        assert!(matches!(many(&full), Ok((events, true)) if events.len() == limits::BATCH_EVENTS));
+        let over = format!("[{}]", vec!["0"; limits::BATCH_EVENTS + 2].join(","));
+        assert_eq!(many(&over).unwrap_err().status(), 413);
+    }
+}
