@@ -58,7 +58,7 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         name: "tests wait for conditions",
         check: |source, _| {
-            if !source.is("rs") || !source.path.contains("/tests/") || source.path.starts_with("scripts/") {
+            if !source.is("rs") || !source.path.contains("/tests/") {
                 return vec![];
             }
             let waits = |at: usize| {
@@ -76,7 +76,8 @@ pub(crate) const RULES: &[Rule] = &[
         good: &[
             ("crates/x/tests/a.rs", "fn wait_until(done: impl Fn() -> bool) { while !done() { thread::sleep(MOMENT); } }"),
             ("crates/x/src/a.rs", "fn f() { sleep(x); }"),
-            ("scripts/test-clients/tests/a.rs", "fn f() { sleep(x); }"),
+            // Tools of the foreign clients, which have their own ways to wait.
+            ("tests/clients/rust/src/a.rs", "fn f() { sleep(x); }"),
         ],
     },
     Rule {
@@ -152,7 +153,7 @@ pub(crate) const RULES: &[Rule] = &[
             match folder {
                 // Their own workspaces: nothing to inherit.
                 "fuzz" => facts = vec!["license = \"MIT OR Apache-2.0\"", "publish = false"],
-                _ if folder.starts_with("scripts/") => facts = vec!["publish = false"],
+                _ if folder.starts_with("tests/") => facts = vec!["publish = false"],
                 "bench" | "examples" => facts.push("publish = false"),
                 _ => {}
             }
