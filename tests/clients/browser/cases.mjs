@@ -1,6 +1,6 @@
 // What only a browser can show: the order of its callbacks, its rules between origins, and the pages people open.
 import { check, until } from '../harness/deadline.mjs';
-import { Sequence, startHub } from '../harness/hub.mjs';
+import { QUICK, Sequence, startHub } from '../harness/hub.mjs';
 import { Proxy } from '../harness/proxy.mjs';
 import { Site } from './site.mjs';
 
@@ -177,7 +177,7 @@ async function reboundHost(chromium) {
 async function dashboard(chromium) {
   return stage([], async ({ hub }) => {
     const names = ['host', 'sysLoad', 'cpu', 'mem', 'disk', 'net', 'go'];
-    const page = await chromium.page(`${hub.url}/`);
+    const page = await chromium.page(`${hub.url}/health`);
     await page.subscribe('/subscribe/sysenv', { types: names });
     await page.shows('open', () => page.calls.length > 0);
     const rounds = 20;
@@ -198,7 +198,28 @@ async function dashboard(chromium) {
   });
 }
 
-export const BROWSER_ONLY = { openFirst, restart, crossOrigin, foreignOrigin, reboundHost, dashboard };
+/** The page that the hub serves publishes and shows, what it published and what came from elsewhere (N-22). */
+async function ownPage(chromium) {
+  return stage([], async ({ hub }) => {
+    const { page } = await chromium.page(`${hub.url}/`);
+    const complaints = [];
+    page.on('console', (message) => complaints.push(message.text()));
+    page.on('pageerror', (error) => complaints.push(error.message));
+    await page.reload();
+    await page.getByText('Connected').waitFor();
+    await page.getByRole('textbox').fill('typed into the page');
+    await page.getByRole('button', { name: 'Publish' }).click();
+    await page.getByText('typed into the page').waitFor();
+    const answer = await fetch(`${hub.url}/publish/demo`, { method: 'POST', body: '<b>from a terminal</b>' });
+    check(answer.status === 200, `publishing was answered ${answer.status}`);
+    await page.getByText('<b>from a terminal</b>').waitFor();
+    check(complaints.length === 0, `the browser complains: ${complaints.join('; ')}`);
+    await page.context().close();
+    return 'published and shown, nothing on the console';
+  });
+}
+
+export const BROWSER_ONLY = { openFirst, restart, crossOrigin, foreignOrigin, reboundHost, dashboard, ownPage };
 
 /** Nothing is in the hub's log but what the sequence published. */
 async function onlyPublished(chromium, hub, sequence) {
@@ -212,7 +233,7 @@ async function onlyPublished(chromium, hub, sequence) {
 async function stage(flags, play) {
   const hubs = [];
   const start = async (port) => {
-    const hub = await startHub(['--heartbeat', '1s', ...flags], port);
+    const hub = await startHub([...QUICK, ...flags], port);
     hubs.push(hub);
     return hub;
   };

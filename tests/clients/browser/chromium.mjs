@@ -34,9 +34,9 @@ export class Chromium {
     return new Page(page);
   }
 
-  /** Subscribes from the hub's own page. */
+  /** Subscribes from a page of the hub's own origin, one that does nothing by itself. */
   async subscribe(url) {
-    const page = await this.page(`${new URL(url).origin}/`);
+    const page = await this.page(`${new URL(url).origin}/health`);
     await page.subscribe(url);
     return page;
   }

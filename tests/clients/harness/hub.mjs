@@ -5,6 +5,9 @@ import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { check } from './deadline.mjs';
 
+/** Settings under which heartbeats and reconnects do not make a test wait for long. */
+export const QUICK = ['--heartbeat', '1s', '--retry', '200ms-500ms'];
+
 const running = new Set();
 process.on('exit', () => running.forEach((child) => child.kill('SIGKILL')));
 

@@ -28,7 +28,8 @@ async function work() {
       next.figures = await next.run();
       next.passed = true;
     } catch (error) {
-      next.figures = error.stack;
+      next.figures = error.message.split('\n')[0];
+      next.details = error.stack;
       next.passed = false;
     }
     next.seconds = ((Date.now() - start) / 1000).toFixed(1);
@@ -45,6 +46,7 @@ const line = (client, scenario, result, seconds, figures) =>
   console.log(`${client.padEnd(clients)} | ${scenario.padEnd(names)} | ${result.padEnd(6)} | ${seconds.padStart(7)} | ${figures}`);
 line('client', 'scenario', 'result', 'seconds', 'figures');
 for (const { client, scenario, passed, seconds, figures } of cases) line(client, scenario, passed ? 'passed' : 'FAILED', seconds, figures);
-const failed = cases.filter((row) => !row.passed).length;
-console.log(`\n${cases.length - failed} passed, ${failed} failed`);
-process.exit(failed > 0 || cases.length === 0 ? 1 : 0);
+const failed = cases.filter((row) => !row.passed);
+for (const { client, scenario, details } of failed) console.log(`\n--- ${client}: ${scenario}\n${details}`);
+console.log(`\n${cases.length - failed.length} passed, ${failed.length} failed`);
+process.exit(failed.length > 0 || cases.length === 0 ? 1 : 0);

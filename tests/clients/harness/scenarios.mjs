@@ -3,15 +3,14 @@
 // Each scenario has a hub, a proxy and a client of its own. It publishes numbered events, does something to the connection, and
 // looks at what the client showed: every number once, in order, and nothing else. It answers the figures for the table.
 import { check, until } from './deadline.mjs';
-import { Sequence, startHub } from './hub.mjs';
+import { QUICK, Sequence, startHub } from './hub.mjs';
 import { Proxy } from './proxy.mjs';
 
-const HEARTBEAT = ['--heartbeat', '1s'];
 const EVENTS = 10_000;
 
 /** Ten thousand events in order, with heartbeats before, between and after, none of which the client shows as an event (S-24). */
 export async function ordered(client) {
-  return scene(client, HEARTBEAT, async ({ hub, proxy, reader, sequence }) => {
+  return scene(client, QUICK, async ({ hub, proxy, reader, sequence }) => {
     const heartbeat = async () => {
       const before = proxy.streams[0].heartbeats;
       await until('a heartbeat passes', () => proxy.streams[0].heartbeats > before);
@@ -36,7 +35,7 @@ export async function ordered(client) {
 
 /** Three cuts, of which two go through the middle of an event; what was published meanwhile arrives, once (S-9, S-21). */
 export async function cuts(client) {
-  return scene(client, HEARTBEAT, async ({ hub, proxy, reader, sequence }) => {
+  return scene(client, QUICK, async ({ hub, proxy, reader, sequence }) => {
     await sequence.publish(hub, 100);
     await reader.received(100);
 
@@ -64,7 +63,7 @@ export async function cuts(client) {
 
 /** A cut before the first event: the primed position is the cursor, and all three events published meanwhile arrive (N-13a). */
 export async function firstEvent(client) {
-  return scene(client, HEARTBEAT, async ({ hub, proxy, reader, sequence }) => {
+  return scene(client, QUICK, async ({ hub, proxy, reader, sequence }) => {
     await until('the opening is primed', () => proxy.streams[0].blankLines === 1);
     proxy.refusing = true;
     proxy.reset();
@@ -80,7 +79,7 @@ export async function firstEvent(client) {
 
 /** The hub ends the stream at its maximum age, twice; the client comes back and misses nothing (N-17, S-42, S-43). */
 export async function rotation(client) {
-  return scene(client, [...HEARTBEAT, '--max-age', '2s'], async ({ hub, proxy, reader, sequence }) => {
+  return scene(client, [...QUICK, '--max-age', '2s'], async ({ hub, proxy, reader, sequence }) => {
     await until(
       'the client comes back a second time',
       async () => {
