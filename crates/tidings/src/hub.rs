@@ -532,7 +532,7 @@ impl Granted {
 
     /// The topics of kept events in byte order, after `after`, at most `limit` (N-20).
     pub async fn topics(&self, after: Option<&str>, limit: usize) -> Result<Vec<TopicInfo>, StoreError> {
-        let found = self.hub.0.store.topics(after, limit.min(limits::TOPICS_PAGE)).await?;
+        let found = self.hub.0.store.topics(after, limit).await?;
         let topics: Vec<Topic> = found.iter().map(|(topic, _)| topic.clone()).collect();
         let counts = self.hub.0.delivery.count(&topics).await;
         let info = |((topic, id), subscribers)| TopicInfo { topic, subscribers, last_event_id: Some(id) };

@@ -19,10 +19,10 @@ mod delivery;
 mod http;
 mod hub;
 mod replay;
-mod store;
-mod telemetry;
 #[cfg(feature = "server")]
 pub mod serve;
+mod store;
+mod telemetry;
 
 pub use self::http::{HubService, PeerAddr, Refusal, ResponseBody};
 pub use config::{AfterGap, Config, EndStyle, LagPolicy, PrefixRule};

@@ -66,20 +66,6 @@ const ACCEPT_BATCH: usize = 64;
 /// The wait after a failed accept, doubled up to the second: files run out for as long as somebody holds them.
 const ACCEPT_WAIT: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(50));
 
-/// Why a request is to be refused; in the extensions of the request.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum Refusal {
-    /// The server has more connections than it serves (503 or a soft refusal, N-16).
-    Overloaded,
-    /// This client has more connections than one client may have (429 or a soft refusal, N-16).
-    PerClient,
-}
-
-/// The address a request's connection comes from; in the extensions of the request.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PeerAddr(pub SocketAddr);
-
 /// A listening socket with the longest queue the system allows.
 ///
 /// tokio's own has 1,024 places (128 in the standard library): a reconnect storm fills them, and clients then wait seconds for the

@@ -3,7 +3,7 @@
 //! It knows what can go wrong, not where it was noticed.
 
 use super::response::{NO_STORE, ResponseBody};
-use crate::{PublishError, auth::AuthError};
+use crate::{PublishError, StoreError, auth::AuthError};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
@@ -65,6 +65,10 @@ pub(crate) enum Problem {
     TooManyTopics { limit: usize },
     #[error("an array may have at most {limit} events; send several, or a stream of lines as `application/x-ndjson`")]
     TooManyEvents { limit: usize },
+    #[error("one request may carry at most {events} events and {bytes} bytes of them at once here; send several, or a stream of lines")]
+    BatchTooLarge { events: usize, bytes: usize },
+    #[error("{0}")]
+    NoSpace(String),
     #[error("one request may carry at most {limit} bytes of ids in its answer; continue in a new request")]
     TooManyLines { limit: usize },
     #[error("the body may have at most {limit} bytes; send less at once")]
@@ -132,7 +136,7 @@ impl Problem {
             P::Event(_) | P::NoTopic | P::TwoTopics | P::Json(_) => (StatusCode::BAD_REQUEST, "bad-event", "This is not an event"),
             P::Element { problem, .. } | P::Line { problem, .. } => problem.kind(),
             P::Matcher(_) | P::TooManyMatchers { .. } => (StatusCode::BAD_REQUEST, "bad-subscription", "This is not a subscription"),
-            P::TooManyTopics { .. } | P::TooManyEvents { .. } | P::TooManyLines { .. } => TOO_LARGE,
+            P::BatchTooLarge { .. } | P::TooManyTopics { .. } | P::TooManyEvents { .. } | P::TooManyLines { .. } => TOO_LARGE,
             P::BodyTooLong { .. } | P::DataTooLong { .. } | P::LineTooLong { .. } => TOO_LARGE,
             P::BodyCut => (StatusCode::BAD_REQUEST, "body-cut", "The body broke off"),
             P::BodySlow(_) | P::LineSlow(_) => TOO_SLOW,
@@ -141,6 +145,7 @@ impl Problem {
             P::PerClient { .. } => (StatusCode::TOO_MANY_REQUESTS, "too-many-connections", "Too many connections"),
             P::Overloaded { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The hub is overloaded"),
             P::ShuttingDown { .. } => (StatusCode::SERVICE_UNAVAILABLE, "shutting-down", "The hub is shutting down"),
+            P::NoSpace(_) => (StatusCode::INSUFFICIENT_STORAGE, "no-space", "The store is full"),
             P::Publish(_) => (StatusCode::SERVICE_UNAVAILABLE, "not-published", "The event could not be published"),
             P::Repeated(_) | P::NoHost | P::PathNotUtf8 | P::QueryNotUtf8 | P::FormNotUtf8 => MALFORMED,
             P::RepeatedName(_) | P::Value { .. } | P::BadCredentials => MALFORMED,
@@ -223,14 +228,22 @@ impl From<AuthError> for Problem {
 
 impl From<PublishError> for Problem {
     fn from(error: PublishError) -> Self {
-        // An error that a later version of the hub adds is a refusal of the hub's, not of the request.
         match error {
             PublishError::Forbidden(_) => Problem::Forbidden(error.to_string()),
             PublishError::DataTooLong { limit, .. } => Problem::DataTooLong { limit },
             PublishError::Overloaded(_) => Problem::Overloaded { retry_after: PUBLISH_RETRY_AFTER },
             PublishError::ShuttingDown => Problem::ShuttingDown { retry_after: PUBLISH_RETRY_AFTER },
-            #[expect(unreachable_patterns, reason = "every variant is listed today")]
-            other => Problem::Publish(other.to_string()),
+            PublishError::BatchTooLarge { events, bytes } => Problem::BatchTooLarge { events, bytes },
+            PublishError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NoSpace => Problem::NoSpace(error.to_string()),
+            StoreError::Unavailable(_) => Problem::Publish(error.to_string()),
         }
     }
 }

@@ -37,7 +37,7 @@ pub(crate) async fn topics(hub: &Granted, grant: &Grant, parts: &Parts, topic: O
     if !grant.publish.matches(&topic) {
         return Err(PublishError::Forbidden(topic).into());
     }
-    Ok(json(&One::from(&hub.topic(&topic).await)))
+    Ok(json(&One::from(&hub.topic(&topic).await?)))
 }
 
 async fn page(hub: &Granted, grant: &Grant, query: &str) -> Result<Response<ResponseBody>, Problem> {
@@ -57,7 +57,7 @@ async fn page(hub: &Granted, grant: &Grant, query: &str) -> Result<Response<Resp
         }
     }
     // One more than asked for tells whether another page follows.
-    let found = hub.topics(after.as_deref(), limit + 1).await;
+    let found = hub.topics(after.as_deref(), limit + 1).await?;
     let next = (found.len() > limit).then(|| found[limit - 1].topic.as_str());
     let topics = found.iter().take(limit).filter(|info| grant.publish.matches(&info.topic)).map(One::from).collect();
     Ok(json(&Page { topics, next }))

@@ -2,7 +2,7 @@
 //!
 //! It counts and decides; it neither accepts nor closes anything, and it does not know what a refusal looks like over HTTP.
 
-use super::Refusal;
+use crate::Refusal;
 use http::HeaderMap;
 use std::{
     collections::HashMap,

@@ -10,12 +10,13 @@
 //! that is gone looks the same at first, so the stream is sent a comment line (`service.rs`); the reset that comes back ends it.
 
 use super::{
-    Engines, Refusal,
+    Engines,
     admission::Counted,
     refusal,
     service::{ConnectionService, Origin},
     transport::{Phase, State, Transport, shut_down_write},
 };
+use crate::Refusal;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;

@@ -3,10 +3,10 @@
 //! It counts and marks. It reads no body, writes no header but `Connection: close`, and knows no route.
 
 use super::{
-    PeerAddr, Refusal,
     admission::{Admission, Counted},
     transport::State,
 };
+use crate::{PeerAddr, Refusal};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Version, header};
 use http_body::{Body, Frame, SizeHint};

@@ -1,7 +1,8 @@
 //! The server over real sockets, with literal bytes.
 
-use super::{PeerAddr, Refusal, Server, bind};
+use super::{Server, bind};
 use crate::Config;
+use crate::{PeerAddr, Refusal};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Frame;
