@@ -140,8 +140,9 @@ pub(crate) const RULES: &[Rule] = &[
         ],
         good: &[
             ("crates/tidings/src/a.rs", "#[non_exhaustive]\n/// E.\n#[derive(Debug)]\npub enum E { A }\npub(crate) enum F { B }"),
+            ("crates/tidings/src/store.rs", "pub struct Bounds {\n    pub head: u64,\n}"),
             (
-                "crates/tidings/src/a.rs",
+                "crates/tidings/src/hub.rs",
                 "pub struct Handle {\n    size: usize,\n}\npub struct Unit;\npub(crate) struct P {\n    pub x: u8,\n}",
             ),
         ],
