@@ -14,16 +14,18 @@ use body::Mailbox;
 use driver::{Command, Driver, Shared};
 use std::{
     fmt,
+    pin::Pin,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 use tidings_core::{
     Record, Topic,
-    shard::{Millis, NewSubscriber, ShardConfig, ShardStats},
+    shard::{Millis, NewSubscriber, Page, PageFailed, PageRequest, ShardConfig, ShardStats},
 };
 use tokio::sync::oneshot;
 
-use crate::replay::Replay;
+/// Reads a page for somebody behind; from what, is the hub's to know.
+pub(crate) type ReadPage = dyn Fn(PageRequest) -> Pin<Box<dyn Future<Output = Result<Page, PageFailed>> + Send>> + Send + Sync;
 
 /// Where shards take new events from.
 pub(crate) trait Source: Send + Sync {
@@ -62,10 +64,10 @@ pub(crate) struct Delivery {
 
 impl Delivery {
     /// Starts one task for each configuration on the current runtime.
-    pub(crate) fn start(configs: Vec<ShardConfig>, tail: u64, clock: Clock, source: Arc<dyn Source>, replay: Arc<Replay>) -> Delivery {
+    pub(crate) fn start(configs: Vec<ShardConfig>, tail: u64, clock: Clock, source: Arc<dyn Source>, read: Arc<ReadPage>) -> Delivery {
         let start = |config| {
             let shared = Shared::new(tail);
-            let driver = Driver { shared: shared.clone(), config, clock, source: source.clone(), replay: replay.clone() };
+            let driver = Driver { shared: shared.clone(), config, clock, source: source.clone(), read: read.clone() };
             tokio::spawn(driver.run());
             shared
         };

@@ -7,7 +7,7 @@ mod start;
 
 use crate::{
     Aborted, AfterGap, Config, EndStyle, EventBody, EventStore, EventStream, LagPolicy, MemoryStore, StoreError,
-    delivery::{Clock, Delivery},
+    delivery::{Clock, Delivery, ReadPage},
     replay::Replay,
     telemetry::{Counters, Snapshot},
 };
@@ -250,7 +250,11 @@ impl HubBuilder {
             shard_configs.push(shard_config(&config, &*store, getrandom::u64().map_err(random)?));
         }
         let replay = Arc::new(Replay::new(store.clone()));
-        let delivery = Delivery::start(shard_configs, bounds.head, clock, log.clone(), replay);
+        let read: Arc<ReadPage> = Arc::new(move |request| {
+            let replay = replay.clone();
+            Box::pin(async move { replay.page(&request).await })
+        });
+        let delivery = Delivery::start(shard_configs, bounds.head, clock, log.clone(), read);
         let counters = Counters::default();
         let hub = Hub(Arc::new(Inner { config, rules, store, log, delivery, clock, counters, draining: AtomicBool::new(false) }));
         hub.follow();

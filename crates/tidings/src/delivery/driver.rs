@@ -3,8 +3,7 @@
 //!
 //! It decides nothing about who gets what.
 
-use super::{Clock, Source, body::Mailbox};
-use crate::replay::Replay;
+use super::{Clock, ReadPage, Source, body::Mailbox};
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -121,7 +120,7 @@ pub(super) struct Driver {
     pub(super) config: ShardConfig,
     pub(super) clock: Clock,
     pub(super) source: Arc<dyn Source>,
-    pub(super) replay: Arc<Replay>,
+    pub(super) read: Arc<ReadPage>,
 }
 
 struct Turn {
@@ -219,11 +218,9 @@ impl Driver {
             }
         }
         while let Some(request) = turn.shard.poll_page_request() {
-            let (replay, shared, incarnation) = (self.replay.clone(), self.shared.clone(), turn.incarnation);
-            tokio::spawn(async move {
-                let page = replay.page(&request).await;
-                shared.send(Command::Page(incarnation, request.id, page));
-            });
+            let (id, shared, incarnation) = (request.id, self.shared.clone(), turn.incarnation);
+            let read = (self.read)(request);
+            tokio::spawn(async move { shared.send(Command::Page(incarnation, id, read.await)) });
         }
         while let Some(closed) = turn.shard.poll_closed() {
             if let Some(mailbox) = turn.mailboxes.get_mut(closed.id.index()).and_then(Option::take) {
