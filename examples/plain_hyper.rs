@@ -17,9 +17,11 @@ use tokio::net::TcpListener;
 /// The hub on a given listener.
 pub async fn run(listener: TcpListener) -> anyhow::Result<()> {
     let hub = Hub::new()?;
+    // Nobody else's web page gets at it by pointing a name of its own at this machine.
+    let service = hub.service().check_host(vec![listener.local_addr()?.to_string()]);
     loop {
         let (stream, _) = listener.accept().await?;
-        let service = TowerToHyperService::new(hub.service());
+        let service = TowerToHyperService::new(service.clone());
         tokio::spawn(async move {
             // Without a timer hyper waits for a slow request head for ever. A small buffer, because a slow reader is to fall behind in
             // the hub's log, where that costs nothing.

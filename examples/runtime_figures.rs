@@ -18,8 +18,9 @@ use tokio::{net::TcpListener, runtime::Handle, time};
 pub async fn run(listener: TcpListener) -> anyhow::Result<()> {
     let hub = Hub::new()?;
     tokio::spawn(publish_figures(hub.clone()));
-    // What the application does not answer itself is the hub's: `/subscribe/sysenv`, and `/publish/...` for whoever reaches it.
-    let app = Router::new().route("/", get(|| async { Html(include_str!("runtime_figures.html")) })).fallback_service(hub.service());
+    // What the application does not answer itself is the hub's: `/subscribe/sysenv`, and `/publish/...` for whoever is on this machine.
+    let service = hub.service().check_host(vec![listener.local_addr()?.to_string()]);
+    let app = Router::new().route("/", get(|| async { Html(include_str!("runtime_figures.html")) })).fallback_service(service);
     Ok(axum::serve(listener, app).await?)
 }
 
