@@ -4,7 +4,7 @@
 
 mod client;
 mod program;
-//mod round_trip;
+mod round_trip;
 mod scripted;
-//mod serve;
+mod serve;
 mod usage;
