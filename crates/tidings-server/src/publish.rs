@@ -101,7 +101,9 @@ impl Publisher {
     fn post(&mut self, content_type: &str, body: Vec<u8>) -> Result<(), Failure> {
         let request = self.endpoint.request("POST", "/publish").header(http::header::CONTENT_TYPE, content_type);
         let request = request.body(Full::new(Bytes::from(body))).map_err(|error| Failure::Running(error.to_string()))?;
-        let answer = self.runtime.block_on(timeout(ANSWER, exchange(&self.endpoint, &mut self.connection, request)));
+        // The clock of the timeout is the runtime's, so it is set inside of it.
+        let exchange = exchange(&self.endpoint, &mut self.connection, request);
+        let answer = self.runtime.block_on(async { timeout(ANSWER, exchange).await });
         let answer = answer.unwrap_or_else(|_| Err(format!("{} did not answer within {} s", self.endpoint, ANSWER.as_secs())));
         match answer.map_err(|why| Failure::Running(format!("{why}{}", self.so_far())))? {
             Ok(ids) => self.confirm(ids.lines()),

@@ -2,16 +2,108 @@
 //!
 //! It wires and waits; requests, limits and streams are the library's.
 
-use crate::{Failure, logging, settings::Settings, signals::Signals};
+use crate::{
+    Failure,
+    logging::{self, Logs},
+    settings::Settings,
+    signals::Signals,
+};
+use std::{
+    io::{self, Write as _},
+    net::SocketAddr,
+    pin::pin,
+};
+use tidings::{Hub, StartError, serve::Server};
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+/// A key that is shorter can be guessed by trying.
+const KEY_BYTES: usize = 16;
 
 /// Runs a hub until it is told to stop.
 pub(crate) fn run(settings: Settings) -> Result<(), Failure> {
     let logs = logging::start(&settings.log_level, settings.log_json).map_err(Failure::Usage)?;
+    if let Err(error) = tidings::serve::raise_open_files_limit() {
+        warn!("the limit on open files could not be raised: {error}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Running(format!("cannot start threads: {error}")))?;
-    let signal = runtime.block_on(async {
-        Signals::new(logs)?.stop().await;
-        Ok(())
-    });
-    signal.map_err(|error: std::io::Error| Failure::Running(format!("cannot watch for signals: {error}")))
+    let ended = runtime.block_on(serve(settings, logs));
+    // Whatever still runs has had its time; nothing may keep a stopped hub alive.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn serve(settings: Settings, logs: Logs) -> Result<(), Failure> {
+    let Settings { hub: config, listen, .. } = settings.clone();
+    let drain_hard = config.drain_hard;
+    let mut signals = Signals::new(logs).map_err(|error| Failure::Running(format!("cannot watch for signals: {error}")))?;
+    let server = Server::new(&config);
+    let hub = Hub::builder().config(config).build().map_err(cannot_start)?;
+    let listener = tidings::serve::bind(listen).map_err(|error| cannot_listen(listen, &error))?;
+    let bound = listener.local_addr().map_err(|error| cannot_listen(listen, &error))?;
+    let service = hub.service().check_host(vec![bound.to_string()]);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = server.serve(listener, service, async { stopped.await.unwrap_or_default() });
+    announce(&settings, &server, bound);
+
+    let mut serving = pin!(serving);
+    tokio::select! {
+        ended = &mut serving => return finished(ended),
+        signal = signals.stop() => info!("{signal}: draining, for at most {drain_hard:?}; a second signal stops at once"),
+    }
+    // The listener stays open while streams end, so that readers who come meanwhile are told when to come back (N-16).
+    let drain = async {
+        hub.shut_down(drain_hard).await;
+        let _ = stop.send(());
+    };
+    let drained = tokio::time::timeout(drain_hard, async { tokio::join!(drain, serving).1 });
+    tokio::select! {
+        ended = drained => ended.map_or_else(
+            |_| {
+                warn!("stopped after {drain_hard:?} with requests still under way");
+                Ok(())
+            },
+            finished,
+        ),
+        signal = signals.stop() => Err(Failure::Running(format!("{signal}: stopped at once, before all requests had ended"))),
+    }
+}
+
+fn finished(ended: io::Result<()>) -> Result<(), Failure> {
+    ended.map_err(|error| Failure::Running(format!("serving failed: {error}")))?;
+    info!("stopped");
+    Ok(())
+}
+
+/// The one line of N-42, and what an operator should know from the start.
+fn announce(settings: &Settings, server: &Server, bound: SocketAddr) {
+    // Nobody may be reading standard output, and the hub serves all the same.
+    let mut out = io::stdout();
+    let _ = writeln!(out, "tidings listening on http://{bound}").and_then(|()| out.flush());
+    info!("at most {} connections", server.connection_limit());
+    if settings.is_open() {
+        warn!("access is open: anybody who can reach {bound} may publish and subscribe; set publish-key to guard publishing");
+    }
+    if settings.hub.publish_keys.iter().any(|key| key.len() < KEY_BYTES) {
+        warn!("a publisher key has fewer than {KEY_BYTES} characters and can be guessed; make one with: openssl rand -hex 32");
+    }
+    info!("events are kept in memory only: after a restart readers are told that earlier ones are gone");
+}
+
+fn cannot_start(error: StartError) -> Failure {
+    match error {
+        StartError::Setting { .. } => Failure::Usage(error.to_string()),
+        _ => Failure::Running(format!("cannot start the hub: {error}")),
+    }
+}
+
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> Failure {
+    let advice = match error.kind() {
+        io::ErrorKind::AddrInUse => "; another program listens there, perhaps another hub: stop it, or choose with --listen",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege: choose another with --listen",
+        io::ErrorKind::AddrNotAvailable => "; this machine has no such address: choose another with --listen",
+        _ => "",
+    };
+    Failure::Running(format!("cannot listen on {address}: {error}{advice}"))
 }

@@ -1,0 +1,10 @@
+//! The binary from outside: what can be typed, what it prints, how it ends, and that its three commands work together.
+//!
+//! Every test has its own processes, ports and directory. Nothing here waits by sleeping: it waits for a line, an exit or a connection.
+
+mod client;
+mod program;
+mod round_trip;
+mod scripted;
+mod serve;
+mod usage;
