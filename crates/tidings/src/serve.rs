@@ -23,7 +23,7 @@ mod transport;
 
 pub use admission::raise_open_files_limit;
 
-use crate::{Config, limits};
+use crate::{Config, Hub, limits};
 use admission::Admission;
 use bytes::Bytes;
 use connection::{Accepted, Times};
@@ -218,6 +218,35 @@ impl Server {
             }
             drain(connections, listener, stop_connections, drain_hard).await
         }
+    }
+}
+
+impl Hub {
+    /// Listens on an address and serves the HTTP interface until `stop` resolves, then drains: Z-1 in one line.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let hub = tidings::Hub::new()?;
+    /// hub.serve("127.0.0.1:4680".parse()?, tokio::signal::ctrl_c()).await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn serve(&self, address: SocketAddr, stop: impl Future + Send) -> io::Result<()> {
+        self.serve_listener(bind(address)?, stop).await
+    }
+
+    /// The same on a listener that is there already. Only requests addressed to this machine, to the listener's address or to
+    /// configured names are answered (N-31).
+    pub async fn serve_listener(&self, listener: TcpListener, stop: impl Future + Send) -> io::Result<()> {
+        let hard = self.config().drain_hard;
+        let service = self.service().check_host(vec![listener.local_addr()?.to_string()]);
+        let (drained, wait) = tokio::sync::oneshot::channel::<()>();
+        // The listener stays open while streams end, so that readers who come meanwhile are told when to come back (N-16).
+        let drain = async {
+            stop.await;
+            self.shut_down(hard).await;
+            drop(drained);
+        };
+        tokio::join!(Server::new(self.config()).serve(listener, service, wait), drain).0
     }
 }
 
