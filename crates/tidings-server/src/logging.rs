@@ -43,10 +43,12 @@ pub(crate) fn start(level: &str, json: bool) -> Result<Logs, String> {
 }
 
 impl Logs {
-    /// Switches between the configured level and `debug`.
+    /// Switches between the configured level and `debug` for everything of the hub.
     pub(crate) fn toggle(&mut self) {
         self.verbose = !self.verbose;
-        let filter = if self.verbose { Targets::new().with_default(tracing::Level::DEBUG) } else { self.configured.clone() };
+        // Of this program only: its libraries log every frame at that level.
+        let filter =
+            if self.verbose { self.configured.clone().with_target("tidings", tracing::Level::DEBUG) } else { self.configured.clone() };
         if self.handle.reload(filter).is_ok() {
             tracing::warn!("log level is now {}", if self.verbose { "debug" } else { "as configured" });
         }

@@ -308,9 +308,9 @@ mod tests {
                 Kind::Switch { .. } => (setting.default == "false").to_string(),
                 Kind::Choice { of, .. } => (*of.iter().find(|choice| **choice != setting.default).unwrap()).to_owned(),
                 Kind::Text { .. } => "https://hub.example".into(),
-                Kind::List { form, .. } => ["KEY", "NAME", "ORIGIN", "ADDRESS"]
+                Kind::List { form, .. } => ["KEY", "NAME", "ORIGIN", "ADDRESS", "FIELD"]
                     .iter()
-                    .zip(["key", "hub.example", "https://a.example", "10.0.0.1"])
+                    .zip(["key", "hub.example", "https://a.example", "10.0.0.1", "x-one"])
                     .find(|(known, _)| *known == form)
                     .unwrap()
                     .1
@@ -379,6 +379,8 @@ mod tests {
             ("cors-origins", "*", ""),
             ("cors-origins", "https://example.com/", "without a path"),
             ("cors-origins", "example.com", "https://example.com"),
+            ("cors-headers", "X-Request-Id", ""),
+            ("cors-headers", "two words", "not the name of a header field"),
             ("public-url", "https://example.com/hub", ""),
             ("public-url", "example.com", "https://"),
             ("hosts", "hub.example.com", ""),

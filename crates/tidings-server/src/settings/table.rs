@@ -100,6 +100,14 @@ pub(crate) static SETTINGS: &[Setting] = &[
         help: "Further origins whose pages may publish",
     },
     Setting {
+        name: "cors-headers",
+        group: ACCESS,
+        kind: Kind::List { form: "FIELD", add: |s, text| field(text).map(|field| s.hub.cors_headers.push(field)) },
+        default: "",
+        rule: "Z-11, S-39",
+        help: "Further header fields that pages may send, besides those every client of event streams needs",
+    },
+    Setting {
         name: "cors-max-age",
         group: ACCESS,
         kind: Kind::Time { least: Duration::ZERO, most: DAY, set: |s, time| s.hub.cors_max_age = time },
@@ -432,6 +440,11 @@ fn origin(text: &str) -> Result<String, String> {
         Some(_) => Err(format!("`{text}` is not an origin; write scheme, host and port without a path or a slash at the end")),
         None => Err(format!("`{text}` is not an origin; write it like https://example.com, or * for all")),
     }
+}
+
+fn field(text: &str) -> Result<String, String> {
+    let fits = text.parse::<http::HeaderName>().is_ok();
+    if fits { Ok(text.to_owned()) } else { Err(format!("`{text}` is not the name of a header field")) }
 }
 
 fn host(text: &str) -> Result<String, String> {

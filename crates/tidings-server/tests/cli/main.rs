@@ -2,6 +2,9 @@
 //!
 //! Every test has its own processes, ports and directory. Nothing here waits by sleeping: it waits for a line, an exit or a connection.
 
+// Signals are half of what is tried here.
+#![cfg(unix)]
+
 mod client;
 mod program;
 mod round_trip;

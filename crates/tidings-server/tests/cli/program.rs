@@ -85,7 +85,6 @@ impl Program {
         self.input.as_mut().unwrap().write_all(input).unwrap();
     }
 
-    #[cfg(unix)]
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
