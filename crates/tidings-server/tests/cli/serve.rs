@@ -108,6 +108,38 @@ fn drains() {
     assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
 }
 
+/// N-16, Z-17: while it drains it is not ready, and readers who come are told when to come back.
+#[test]
+fn refuses_gently_while_draining() {
+    let mut hub = Hub::start(&["--drain-spread", "1h", "--drain-hard", "1h"]);
+    let (_reader, _) = open_stream(hub.address(), "retry: ");
+    hub.program.signal("TERM");
+    hub.program.wait_for_notice("draining");
+    let began = Instant::now();
+    while !ask(hub.address(), "GET /readyz HTTP/1.1").starts_with("HTTP/1.1 503") {
+        assert!(began.elapsed() < DEADLINE, "still ready");
+    }
+    let answer = ask(hub.address(), "GET /subscribe/a HTTP/1.1\r\naccept: text/event-stream");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("retry: "), "{answer}");
+    let exit = Program::start(&mut hub.command(&["subscribe", "--no-reconnect"])).exit();
+    assert!(exit.code == Some(1) && exit.err.starts_with("error: "), "{exit:?}");
+}
+
+/// N-31: a name that was pointed at this machine by somebody else is not answered.
+#[test]
+fn refuses_rebound_host_names() {
+    let hub = Hub::start(&["--hosts", "hub.example"]);
+    let port = hub.address().rsplit(':').next().unwrap();
+    for (host, status) in [("evil.example", "421"), ("localhost", "200"), ("hub.example", "200"), ("127.0.0.1", "200")] {
+        let mut socket = TcpStream::connect(hub.address()).unwrap();
+        let request = format!("GET /health HTTP/1.1\r\nhost: {host}:{port}\r\nconnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{host}: {answer}");
+    }
+}
+
 /// N-42: the hard end holds, whatever a client does.
 #[test]
 fn drains_within_its_bound() {
