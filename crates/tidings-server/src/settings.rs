@@ -397,9 +397,9 @@ mod tests {
             let setting = SETTINGS.iter().find(|s| s.name == *name).unwrap();
             let got = setting.apply(&mut Settings::default(), text);
             if complaint.is_empty() {
-                assert_eq!(got, Ok(()), "{name} = {text}")
+                assert_eq!(got, Ok(()), "{name} = {text}");
             } else {
-                assert!(got.as_ref().is_err_and(|why| why.contains(complaint)), "{name} = {text}: {got:?}")
+                assert!(got.as_ref().is_err_and(|why| why.contains(complaint)), "{name} = {text}: {got:?}");
             }
         }
     }

@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Longer than anything here takes on a busy machine; reached only by a failure.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 
 /// A running `tidings`. It is killed when dropped.
 pub(crate) struct Program {

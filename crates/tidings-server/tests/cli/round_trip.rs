@@ -175,7 +175,7 @@ fn resumes_after_any_cut() {
     let mut reader = hub.command(&["subscribe", "ticks", "--since-id", &before, "--count", &count]);
     let reader = Program::start(reader.env("TIDINGS_URL", &url));
     let mut publish = Program::start(&mut hub.command(&["publish", "--lines", "ticks"]));
-    let expected: String = (0..EVENTS).map(|number| format!("{number}\n")).collect();
+    let expected: String = (0..EVENTS).flat_map(|number| [number.to_string(), "\n".to_owned()]).collect();
     publish.feed(expected.as_bytes());
     assert_eq!(publish.exit().code, Some(0));
     let exit = reader.exit();
