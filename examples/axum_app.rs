@@ -16,7 +16,7 @@ use tidings::{Event, Hub};
 use tokio::net::TcpListener;
 
 /// The application on a given listener.
-pub async fn run(listener: TcpListener) -> anyhow::Result<()> {
+pub(crate) async fn run(listener: TcpListener) -> anyhow::Result<()> {
     let hub = Hub::new()?;
     let orders = Router::new().route("/orders/{id}/ship", post(ship)).with_state(hub.clone());
     let app = orders.nest("/events", hub.router());

@@ -15,7 +15,7 @@ use tidings::Hub;
 use tokio::net::TcpListener;
 
 /// The hub on a given listener.
-pub async fn run(listener: TcpListener) -> anyhow::Result<()> {
+pub(crate) async fn run(listener: TcpListener) -> anyhow::Result<()> {
     let hub = Hub::new()?;
     // Nobody else's web page gets at it by pointing a name of its own at this machine.
     let service = hub.service().check_host(vec![listener.local_addr()?.to_string()]);

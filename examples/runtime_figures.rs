@@ -15,7 +15,7 @@ use tidings::{Event, Hub};
 use tokio::{net::TcpListener, runtime::Handle, time};
 
 /// The page and the hub on a given listener.
-pub async fn run(listener: TcpListener) -> anyhow::Result<()> {
+pub(crate) async fn run(listener: TcpListener) -> anyhow::Result<()> {
     let hub = Hub::new()?;
     tokio::spawn(publish_figures(hub.clone()));
     // What the application does not answer itself is the hub's: `/subscribe/sysenv`, and `/publish/...` for whoever is on this machine.

@@ -26,7 +26,7 @@ impl Source {
 
     /// The line of a place in the text, counted from 1.
     pub(crate) fn line(&self, at: usize) -> usize {
-        1 + self.text.as_bytes()[..at].iter().filter(|&&b| b == b'\n').count()
+        1 + self.text[..at].matches('\n').count()
     }
 
     /// Every place where `word` stands in the code as a word: not inside a longer name.
@@ -35,7 +35,8 @@ impl Source {
     }
 }
 
-fn is(path: &str, extension: &str) -> bool {
+/// Whether a path ends in this extension.
+pub(crate) fn is(path: &str, extension: &str) -> bool {
     Path::new(path).extension().is_some_and(|e| e == extension)
 }
 
@@ -46,7 +47,7 @@ pub(crate) fn words<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = us
     text.match_indices(word).map(|(at, _)| at).filter(move |&at| {
         let before = at.checked_sub(1).and_then(|i| text.as_bytes().get(i));
         let after = text.as_bytes().get(at + word.len());
-        !(first && part(before)) && !(last && part(after))
+        !(first && part(before) || last && part(after))
     })
 }
 
@@ -177,7 +178,7 @@ mod tests {
             ("a /* b /* c */ d */ e", "a                   e"),
             (r#"f("x // y", 'z')"#, r#"f("      ", ' ')"#),
             (r#"f("a\"b") g"#, r#"f("    ") g"#),
-            (r##"f(r#"a"b"#) g"##, r##"f(        ) g"##),
+            (r##"f(r#"a"b"#) g"##, "f(        ) g"),
             ("fn f<'a>(x: &'a str)", "fn f<'a>(x: &'a str)"),
             ("'\\'' x", "'  ' x"),
             ("'é' x", "'  ' x"),
