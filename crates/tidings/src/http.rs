@@ -17,6 +17,8 @@ mod publish;
 mod query;
 mod response;
 mod subscribe;
+#[cfg(test)]
+mod tests;
 mod topics;
 
 pub use response::ResponseBody;
@@ -52,8 +54,6 @@ pub enum Refusal {
     Overloaded,
     /// This client has as many connections as it may (429).
     PerClient,
-    /// The hub is shutting down (503).
-    Draining,
 }
 
 impl Hub {
@@ -66,10 +66,13 @@ impl Hub {
         HubService(Arc::new(Shared { hub: self.clone(), keys, origins, hosts: None, prefix: None }))
     }
 
-    /// The HTTP interface as an axum `Router`, to be served as it is or nested: `app.nest("/events", hub.router())`.
+    /// The HTTP interface as an axum `Router`, to be served as it is or nested: `app.nest("/events", hub.router())`. Where the path with
+    /// a slash at its end (`/events/`) shall be answered too, nest the service: `app.nest_service("/events", hub.service())`.
     #[cfg(feature = "axum")]
     pub fn router(&self) -> axum::Router {
-        axum::Router::new().fallback_service(self.service())
+        // Routes and no fallback, so that the application keeps its own, also where routers are nested in each other or merged.
+        let service = self.service();
+        axum::Router::new().route_service("/", service.clone()).route_service("/{*path}", service)
     }
 }
 
@@ -251,14 +254,14 @@ impl Shared {
                 subscribe::subscribe(&hub, parts, prefix, body).await
             }
             Route::Topics(topic) => {
-                let grant = self.publisher(parts)?;
-                topics::topics(&self.hub.with(grant.clone()), &grant, parts, topic).await
+                let hub = self.hub.with(self.publisher(parts)?);
+                topics::topics(&hub, parts, topic).await
             }
             Route::Publish(topic) => {
-                let grant = self.publisher(parts)?;
+                let hub = self.hub.with(self.publisher(parts)?);
                 // `POST` is the only method here, and it always has a body.
                 let body = body.ok_or(Problem::Method(methods))?;
-                publish::publish(&self.hub.with(grant.clone()), &grant, parts, topic, body).await
+                publish::publish(&hub, parts, topic, body).await
             }
         }
     }

@@ -440,6 +440,11 @@ impl Granted {
         &self.grant
     }
 
+    /// The most events and bytes, as they are kept, that one append may hold.
+    pub(crate) fn batch_limit(&self) -> (usize, usize) {
+        self.hub.0.log.lead()
+    }
+
     /// Publishes one event.
     pub async fn publish(&self, event: Event) -> Result<EventId, PublishError> {
         let ids = self.publish_batch(vec![event]).await?;

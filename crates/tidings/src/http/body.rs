@@ -109,14 +109,14 @@ impl Reader {
 }
 
 /// A time so far away that an endless setting means never, and adding it to the clock cannot overflow.
-const NEVER: Duration = Duration::from_secs(30 * 365 * 86_400);
+const NEVER: Duration = Duration::from_hours(30 * 365 * 24);
 
 fn after(time: Duration) -> Instant {
     Instant::now() + time.min(NEVER)
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use http_body::Frame;
     use std::{
@@ -126,9 +126,11 @@ mod tests {
 
     /// A client that sends a piece, and the next one a while later. `None` breaks the body off.
     struct Slow {
-        pieces: std::vec::IntoIter<(Duration, Option<Vec<u8>>)>,
-        waiting: Option<(Pin<Box<tokio::time::Sleep>>, Option<Vec<u8>>)>,
+        pieces: std::vec::IntoIter<(Duration, Piece)>,
+        waiting: Option<(Pin<Box<tokio::time::Sleep>>, Piece)>,
     }
+
+    type Piece = Option<Vec<u8>>;
 
     impl http_body::Body for Slow {
         type Data = Bytes;
@@ -145,7 +147,7 @@ mod tests {
         }
     }
 
-    fn slow(pieces: Vec<(u64, Option<Vec<u8>>)>) -> Incoming {
+    pub(crate) fn slow(pieces: Vec<(u64, Option<Vec<u8>>)>) -> Incoming {
         let pieces: Vec<_> = pieces.into_iter().map(|(ms, piece)| (Duration::from_millis(ms), piece)).collect();
         incoming(Slow { pieces: pieces.into_iter(), waiting: None })
     }
@@ -194,7 +196,7 @@ mod tests {
     /// N-3: between lines another limit holds, and it is named.
     #[tokio::test(start_paused = true)]
     async fn pauses() {
-        let minute = Duration::from_secs(60);
+        let minute = Duration::from_mins(1);
         let mut reader = Reader::new(slow(vec![(0, Some(vec![0])), (59_000, Some(vec![0])), (61_000, Some(vec![0]))]), TIME);
         assert!(reader.next().await.unwrap().is_some());
         reader.pause(minute);

@@ -277,7 +277,8 @@ pub(crate) fn single(headers: &HeaderMap, name: HeaderName) -> Result<Option<&He
 
 /// The authority of an absolute target or of `:authority`, without user information.
 fn authority(uri: &Uri) -> Option<&str> {
-    uri.authority().map(|authority| authority.as_str()).map(|text| text.rsplit_once('@').map_or(text, |(_, host)| host))
+    let text = uri.authority()?.as_str();
+    Some(text.rsplit_once('@').map_or(text, |(_, host)| host))
 }
 
 fn effective_host(parts: &Parts) -> Option<&str> {

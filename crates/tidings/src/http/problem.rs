@@ -65,10 +65,6 @@ pub(crate) enum Problem {
     TooManyTopics { limit: usize },
     #[error("an array may have at most {limit} events; send several, or a stream of lines as `application/x-ndjson`")]
     TooManyEvents { limit: usize },
-    #[error("one request may carry at most {events} events and {bytes} bytes of them at once here; send several, or a stream of lines")]
-    BatchTooLarge { events: usize, bytes: usize },
-    #[error("{0}")]
-    NoSpace(String),
     #[error("one request may carry at most {limit} bytes of ids in its answer; continue in a new request")]
     TooManyLines { limit: usize },
     #[error("the body may have at most {limit} bytes; send less at once")]
@@ -103,14 +99,18 @@ pub(crate) enum Problem {
     Overloaded { retry_after: u32 },
     #[error("the hub is shutting down; try again later")]
     ShuttingDown { retry_after: u32 },
+    #[error("one request may carry at most {events} events and {bytes} bytes of them at once here; send several, or a stream of lines")]
+    BatchTooLarge { events: usize, bytes: usize },
     #[error("{0}")]
-    Publish(String),
+    NoSpace(String),
+    #[error("{0}")]
+    Store(String),
     /// A line of a stream of events (N-3), with the ids of those before it.
     #[error("{problem}")]
     Line { line: u64, ids: String, problem: Box<Problem> },
 }
 
-/// Seconds after which a publisher tries again: longer than [`limits::SHARD_LEAD_MS`], for which the hub has already waited.
+/// Seconds after which a client whom the hub or the store refused tries again: longer than [`limits::SHARD_LEAD_MS`], for which the hub has already waited.
 const PUBLISH_RETRY_AFTER: u32 = 5;
 
 /// A URN, unique to the kind of problem and stable; and its title.
@@ -136,7 +136,7 @@ impl Problem {
             P::Event(_) | P::NoTopic | P::TwoTopics | P::Json(_) => (StatusCode::BAD_REQUEST, "bad-event", "This is not an event"),
             P::Element { problem, .. } | P::Line { problem, .. } => problem.kind(),
             P::Matcher(_) | P::TooManyMatchers { .. } => (StatusCode::BAD_REQUEST, "bad-subscription", "This is not a subscription"),
-            P::BatchTooLarge { .. } | P::TooManyTopics { .. } | P::TooManyEvents { .. } | P::TooManyLines { .. } => TOO_LARGE,
+            P::TooManyTopics { .. } | P::TooManyEvents { .. } | P::TooManyLines { .. } | P::BatchTooLarge { .. } => TOO_LARGE,
             P::BodyTooLong { .. } | P::DataTooLong { .. } | P::LineTooLong { .. } => TOO_LARGE,
             P::BodyCut => (StatusCode::BAD_REQUEST, "body-cut", "The body broke off"),
             P::BodySlow(_) | P::LineSlow(_) => TOO_SLOW,
@@ -146,7 +146,7 @@ impl Problem {
             P::Overloaded { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The hub is overloaded"),
             P::ShuttingDown { .. } => (StatusCode::SERVICE_UNAVAILABLE, "shutting-down", "The hub is shutting down"),
             P::NoSpace(_) => (StatusCode::INSUFFICIENT_STORAGE, "no-space", "The store is full"),
-            P::Publish(_) => (StatusCode::SERVICE_UNAVAILABLE, "not-published", "The event could not be published"),
+            P::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", "The store is not available"),
             P::Repeated(_) | P::NoHost | P::PathNotUtf8 | P::QueryNotUtf8 | P::FormNotUtf8 => MALFORMED,
             P::RepeatedName(_) | P::Value { .. } | P::BadCredentials => MALFORMED,
         }
@@ -163,7 +163,7 @@ impl Problem {
             Problem::PerClient { retry_after } | Problem::Overloaded { retry_after } | Problem::ShuttingDown { retry_after } => {
                 Some((header::RETRY_AFTER, (*retry_after).into()))
             }
-            Problem::Publish(_) => Some((header::RETRY_AFTER, PUBLISH_RETRY_AFTER.into())),
+            Problem::NoSpace(_) | Problem::Store(_) => Some((header::RETRY_AFTER, PUBLISH_RETRY_AFTER.into())),
             Problem::Line { problem, .. } => problem.field(),
             _ => None,
         }
@@ -226,24 +226,24 @@ impl From<AuthError> for Problem {
     }
 }
 
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NoSpace => Problem::NoSpace(error.to_string()),
+            StoreError::Unavailable(_) => Problem::Store(error.to_string()),
+        }
+    }
+}
+
 impl From<PublishError> for Problem {
     fn from(error: PublishError) -> Self {
         match error {
             PublishError::Forbidden(_) => Problem::Forbidden(error.to_string()),
             PublishError::DataTooLong { limit, .. } => Problem::DataTooLong { limit },
+            PublishError::BatchTooLarge { events, bytes } => Problem::BatchTooLarge { events, bytes },
             PublishError::Overloaded(_) => Problem::Overloaded { retry_after: PUBLISH_RETRY_AFTER },
             PublishError::ShuttingDown => Problem::ShuttingDown { retry_after: PUBLISH_RETRY_AFTER },
-            PublishError::BatchTooLarge { events, bytes } => Problem::BatchTooLarge { events, bytes },
             PublishError::Store(error) => error.into(),
-        }
-    }
-}
-
-impl From<StoreError> for Problem {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::NoSpace => Problem::NoSpace(error.to_string()),
-            StoreError::Unavailable(_) => Problem::Publish(error.to_string()),
         }
     }
 }

@@ -15,19 +15,13 @@ use super::{
 use crate::{Config, Granted, PublishError};
 use bytes::{Buf, BytesMut};
 use http::{HeaderMap, Response, header, request::Parts};
-use tidings_core::{Event, EventError, EventId, Grant, Position, limits};
+use tidings_core::{Event, EventError, EventId, Position, limits};
 
 /// The names of N-1, for the refusal of others.
 const KNOWN: &str = "`type`, `id`, `retry`, `private`, `topic`";
 
 /// Answers a publish request; `topic` is the rest of the path, still encoded.
-pub(crate) async fn publish(
-    hub: &Granted,
-    grant: &Grant,
-    parts: &Parts,
-    topic: Option<&str>,
-    body: Incoming,
-) -> Result<Response<ResponseBody>, Problem> {
+pub(crate) async fn publish(hub: &Granted, parts: &Parts, topic: Option<&str>, body: Incoming) -> Result<Response<ResponseBody>, Problem> {
     let config = hub.hub().config();
     check_head(&parts.headers)?;
     let query = parts.uri.query().unwrap_or_default();
@@ -49,7 +43,7 @@ pub(crate) async fn publish(
                     let (events, _) = json::one_or_many(&text, config.topics_per_event)?;
                     if events.is_empty() { String::new() } else { text_of(&hub.publish_batch(events).await?) }
                 }
-                Some("application/x-ndjson") => Lines::new(hub, grant, config).run(body).await?,
+                Some("application/x-ndjson") => Lines::new(hub, config).run(body).await?,
                 _ => return Err(Problem::PublishType),
             }
         }
@@ -138,13 +132,21 @@ fn text_of(ids: &[EventId]) -> String {
     text
 }
 
+/// Bytes of lines that have come in together and are made one append.
+const APPEND_BYTES: usize = 1 << 20;
+
+/// What an event costs at the most while it is kept: each line end in its data becomes a line of its own.
+fn cost_at_most(event: &Event) -> usize {
+    let topics: usize = event.topics().iter().map(|topic| topic.as_str().len() + 64).sum();
+    1_024 + topics + event.data().len() * "\ndata: ".len() + event.event_type().map_or(0, str::len) + event.id().map_or(0, str::len)
+}
+
 /// A stream of events, one per line (N-3).
 ///
 /// Whatever lines have come in together are one append, so that a fast publisher does not wait for the store once per line. Only lines that
 /// can be kept get that far: a bad one ends the request after those before it.
 struct Lines<'a> {
     hub: &'a Granted,
-    grant: &'a Grant,
     config: &'a Config,
     /// Bytes that are not yet a whole line.
     rest: BytesMut,
@@ -153,6 +155,7 @@ struct Lines<'a> {
     /// Events of the lines that came in together, and where the first of them stood.
     pending: Vec<Event>,
     pending_from: u64,
+    pending_cost: usize,
     /// Ids of what is kept.
     ids: String,
     /// Bytes of ids with those of what is pending.
@@ -160,8 +163,18 @@ struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    fn new(hub: &'a Granted, grant: &'a Grant, config: &'a Config) -> Self {
-        Lines { hub, grant, config, rest: BytesMut::new(), line: 0, pending: vec![], pending_from: 0, ids: String::new(), answer_len: 0 }
+    fn new(hub: &'a Granted, config: &'a Config) -> Self {
+        Lines {
+            hub,
+            config,
+            rest: BytesMut::new(),
+            line: 0,
+            pending: vec![],
+            pending_from: 0,
+            pending_cost: 0,
+            ids: String::new(),
+            answer_len: 0,
+        }
     }
 
     async fn run(mut self, mut body: Reader) -> Result<String, Problem> {
@@ -181,7 +194,7 @@ impl<'a> Lines<'a> {
                     let last = self.rest.split();
                     if !last.is_empty() {
                         self.line += 1;
-                        self.take(&last)?;
+                        self.take(&last).await?;
                     }
                     return self.append().await;
                 }
@@ -216,16 +229,13 @@ impl<'a> Lines<'a> {
             self.rest.advance(1);
             searched = 0;
             self.line += 1;
-            self.take(&line)?;
-            if self.pending.len() == limits::BATCH_EVENTS {
-                self.append().await?;
-            }
+            self.take(&line).await?;
         }
         Ok(())
     }
 
     /// Checks one line entirely, so that what is pending can only fail as a whole.
-    fn take(&mut self, line: &[u8]) -> Result<(), Problem> {
+    async fn take(&mut self, line: &[u8]) -> Result<(), Problem> {
         if line.trim_ascii().is_empty() {
             return Ok(());
         }
@@ -237,17 +247,23 @@ impl<'a> Lines<'a> {
         if event.data().len() > self.config.event_data {
             return Err(Problem::DataTooLong { limit: self.config.event_data });
         }
-        if let Some(topic) = event.topics().iter().find(|topic| !self.grant.publish.matches(topic)) {
+        if let Some(topic) = event.topics().iter().find(|topic| !self.hub.grant().publish.matches(topic)) {
             return Err(PublishError::Forbidden(topic.clone()).into());
         }
         self.answer_len += event.id().map_or(Position::ID_LEN, str::len) + 1;
         if self.answer_len > limits::ANSWER_IDS {
             return Err(Problem::TooManyLines { limit: limits::ANSWER_IDS });
         }
+        let cost = cost_at_most(&event);
+        let (events, bytes) = self.hub.batch_limit();
+        if self.pending.len() >= events.min(limits::BATCH_EVENTS) || self.pending_cost + cost > bytes.min(APPEND_BYTES) {
+            self.append().await?;
+        }
         if self.pending.is_empty() {
             self.pending_from = self.line;
         }
         self.pending.push(event);
+        self.pending_cost += cost;
         Ok(())
     }
 
@@ -256,6 +272,7 @@ impl<'a> Lines<'a> {
             return Ok(());
         }
         let events = std::mem::take(&mut self.pending);
+        self.pending_cost = 0;
         match self.hub.publish_batch(events).await {
             Ok(ids) => {
                 self.ids.push_str(&text_of(&ids));

@@ -43,9 +43,11 @@ pub(crate) async fn subscribe(
         }
     }
     let subscription = question.into_subscription(config, &parts.headers)?;
-    let refusal = parts.extensions.get::<Refusal>().copied();
-    if let Some(refusal) = refusal.or_else(|| (!hub.hub().is_ready()).then_some(Refusal::Draining)) {
-        return refuse(parts, refusal);
+    match parts.extensions.get::<Refusal>() {
+        Some(Refusal::Overloaded) => return refuse(parts, |retry_after| Problem::Overloaded { retry_after }),
+        Some(Refusal::PerClient) => return refuse(parts, |retry_after| Problem::PerClient { retry_after }),
+        None if !hub.hub().is_ready() => return refuse(parts, |retry_after| Problem::ShuttingDown { retry_after }),
+        None => {}
     }
     if parts.method == Method::HEAD {
         return Ok(stream_response(parts, ResponseBody::without_length("")));
@@ -61,7 +63,8 @@ pub(crate) async fn subscribe(
             Ok(response)
         }
         Err(SubscribeError::Expired) => Err(Problem::Expired),
-        Err(_) => refuse(parts, Refusal::Draining),
+        Err(SubscribeError::ShuttingDown) => refuse(parts, |retry_after| Problem::ShuttingDown { retry_after }),
+        Err(SubscribeError::Store(error)) => refuse(parts, |_| error.into()),
     }
 }
 
@@ -187,18 +190,13 @@ fn stream_response(parts: &Parts, body: ResponseBody) -> Response<ResponseBody> 
 }
 
 /// N-16: whoever reads event streams is sent away for a while by the stream itself, for any other status would stop it for ever.
-fn refuse(parts: &Parts, refusal: Refusal) -> Result<Response<ResponseBody>, Problem> {
+fn refuse(parts: &Parts, hard: impl FnOnce(u32) -> Problem) -> Result<Response<ResponseBody>, Problem> {
     let retry_ms = random_in(limits::RETRY_REFUSED_MS);
     let soft = parts.method == Method::GET && accepts_events(&parts.headers) && !prefers_status(&parts.headers);
     if soft {
         return Ok(stream_response(parts, ResponseBody::without_length(format!(": busy\nretry: {retry_ms}\n"))));
     }
-    let retry_after = retry_ms.div_ceil(1_000);
-    Err(match refusal {
-        Refusal::Overloaded => Problem::Overloaded { retry_after },
-        Refusal::PerClient => Problem::PerClient { retry_after },
-        Refusal::Draining => Problem::ShuttingDown { retry_after },
-    })
+    Err(hard(retry_ms.div_ceil(1_000)))
 }
 
 fn random_in((from, to): (u32, u32)) -> u32 {
@@ -238,4 +236,148 @@ fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item
         // A field of bytes beyond ASCII is none of the words looked for.
         value.to_str().unwrap_or_default().split(',').map(str::trim).filter(|element| !element.is_empty())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Cursor;
+    use http::Request;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        fields.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).fold(
+            HeaderMap::new(),
+            |mut all, (name, value)| {
+                all.append(name, value);
+                all
+            },
+        )
+    }
+
+    fn parse(prefix: Option<&str>, url: &str, body: &str) -> Result<Subscription, Problem> {
+        let config = Config::default();
+        let mut question = Question::default();
+        if let Some(prefix) = prefix {
+            question.take_prefix(&decode_path(prefix)?)?;
+        }
+        for (query, in_body) in [(url, false), (body, true)] {
+            for (name, value) in url_pairs(query)? {
+                question.take_pair(&config, &name, &value, in_body)?;
+            }
+        }
+        question.into_subscription(&config, &HeaderMap::new())
+    }
+
+    /// N-10, N-11: what a path and a query ask for, in the debug form of matchers.
+    #[test]
+    fn matchers() {
+        for (prefix, query, expected) in [
+            (None, "", "[*]"),
+            (Some("a"), "", "[a/**]"),
+            (Some("/a/"), "", "[a/**]"),
+            (Some("a/b"), "", "[a/b/**]"),
+            (Some("a%2Fb"), "", "[a/b/**]"),
+            (Some("%E6%97%A5"), "", "[日/**]"),
+            (Some("*"), "", "[*]"),
+            (Some("/"), "", "[*]"),
+            (None, "topic=a&topic=b", "[=a, =b]"),
+            (None, "topic=b&topic=a&topic=b", "[=a, =b]"),
+            (None, "topic=*&topic=a", "[*]"),
+            (Some("a"), "topic=b", "[=b, a/**]"),
+            (None, "cachebust=1&_=2", "[*]"),
+        ] {
+            let subscription = parse(prefix, query, "").unwrap();
+            assert_eq!(format!("{:?}", subscription.matchers.as_slice()), expected, "{prefix:?} {query}");
+        }
+    }
+
+    /// N-13a, N-13b, N-14, N-17: the settings of one stream.
+    #[test]
+    fn settings() {
+        let plain = parse(None, "", "").unwrap();
+        assert_eq!((plain.prime, plain.end, plain.after_gap, plain.topics_field), (None, None, None, false));
+        let all = parse(None, "prime=0&end=abort&after_gap=live&fields=topic&last_event_id=%23x", "").unwrap();
+        assert_eq!((all.prime, all.end, all.after_gap), (Some(false), Some(EndStyle::Abort), Some(AfterGap::Live)));
+        assert!(all.topics_field);
+        assert_eq!(all.cursor, Cursor::After("#x".to_owned()));
+        // URL before body, the last of repeated values.
+        assert_eq!(parse(None, "prime=0", "prime=1").unwrap().prime, Some(false));
+        assert_eq!(parse(None, "prime=0&prime=1", "").unwrap().prime, Some(true));
+        assert_eq!(parse(None, "", "prime=true&topic=a").unwrap().prime, Some(true));
+        assert_eq!(parse(None, "last_event_id=earliest", "").unwrap().cursor, Cursor::Earliest);
+    }
+
+    #[test]
+    fn refusals() {
+        let long = format!("topic={}", "x".repeat(limits::TOPIC + 1));
+        let many = "topic=x&".repeat(limits::MATCHERS + 1);
+        let table: &[(Option<&str>, &str, &str)] = &[
+            (None, "topic=", "the topic of a subscription is none: a topic must not be empty"),
+            (None, "topic=a%0Ab", "U+000A"),
+            (Some("a%00"), "", "U+0000"),
+            (Some("%EF%BB%BFa"), "", "U+FEFF"),
+            (Some("%FF"), "", "the path is not valid UTF-8"),
+            (None, "topic=%ED%A0%80", "the query is not valid UTF-8"),
+            (None, &long, "at most 2048 bytes"),
+            (None, &many, "at most 100 topics"),
+            (None, "prime=yes", "`prime` must be `1` or `0`, not \"yes\""),
+            (None, "end=", "`end` must be `clean` or `abort`"),
+            (None, "after_gap=x", "`after_gap` must be `replay` or `live`"),
+            (None, "fields=topics", "`fields` must be `topic`"),
+        ];
+        for (prefix, query, detail) in table {
+            let problem = parse(*prefix, query, "").unwrap_err();
+            assert_eq!(problem.status(), 400, "{problem}");
+            assert!(problem.to_string().contains(detail), "{query:.40}: {problem}");
+        }
+    }
+
+    /// S-37, N-16: who understands a soft refusal.
+    #[test]
+    fn accept() {
+        let table: &[(&[(&str, &str)], bool)] = &[
+            (&[], true),
+            (&[("accept", "text/event-stream")], true),
+            (&[("accept", "*/*")], true),
+            (&[("accept", "text/*")], true),
+            (&[("accept", "application/json, text/event-stream")], true),
+            (&[("accept", "application/json"), ("accept", "Text/Event-Stream;q=0.1")], true),
+            (&[("accept", "text/html,application/xhtml+xml,*/*;q=0.8")], true),
+            (&[("accept", "application/json")], false),
+            (&[("accept", "text/event-stream;q=0, */*")], false),
+            (&[("accept", "text/event-stream; q=0.0")], false),
+            (&[("accept", "")], false),
+        ];
+        for (fields, expected) in table {
+            assert_eq!(accepts_events(&headers(fields)), *expected, "{fields:?}");
+        }
+    }
+
+    /// N-16: the two forms of a refusal.
+    #[test]
+    fn soft_and_hard() {
+        let parts = |method: Method, fields: &[(&'static str, &'static str)]| {
+            let mut parts = Request::new(()).into_parts().0;
+            (parts.method, parts.headers) = (method, headers(fields));
+            parts
+        };
+        let overloaded = |retry_after| Problem::Overloaded { retry_after };
+        let soft = refuse(&parts(Method::GET, &[]), overloaded).unwrap();
+        assert_eq!((soft.status().as_u16(), &soft.headers()["content-type"]), (200, &EVENT_STREAM));
+        let retry: u32 = soft.into_body().into_text().strip_prefix(": busy\nretry: ").unwrap().strip_suffix('\n').unwrap().parse().unwrap();
+        assert!((limits::RETRY_REFUSED_MS.0..=limits::RETRY_REFUSED_MS.1).contains(&retry));
+        let hard: &[(Method, &[(&str, &str)])] = &[
+            (Method::POST, &[]),
+            (Method::HEAD, &[]),
+            (Method::GET, &[("accept", "application/json")]),
+            (Method::GET, &[("prefer", "status")]),
+            (Method::GET, &[("prefer", "respond-async, Status=1; x")]),
+        ];
+        for (method, fields) in hard {
+            let response = refuse(&parts(method.clone(), fields), overloaded).unwrap_err().into_response();
+            assert_eq!(response.status(), 503);
+            let seconds: u32 = response.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+            assert!((15..=60).contains(&seconds));
+        }
+    }
 }

@@ -10,7 +10,7 @@ use super::{
 use crate::{Granted, PublishError, TopicInfo};
 use http::{Response, request::Parts};
 use serde::Serialize;
-use tidings_core::{Grant, Topic, limits};
+use tidings_core::{Topic, limits};
 
 #[derive(Serialize)]
 struct One<'a> {
@@ -22,25 +22,25 @@ struct One<'a> {
 #[derive(Serialize)]
 struct Page<'a> {
     topics: Vec<One<'a>>,
-    /// What to give as `after` for the page that follows; null on the last one.
+    /// What to give as `after` for the page that follows; null when there is none.
     next: Option<&'a str>,
 }
 
 /// Answers for one topic (the rest of the path, still encoded) or, without one, for a page of topics.
-pub(crate) async fn topics(hub: &Granted, grant: &Grant, parts: &Parts, topic: Option<&str>) -> Result<Response<ResponseBody>, Problem> {
+pub(crate) async fn topics(hub: &Granted, parts: &Parts, topic: Option<&str>) -> Result<Response<ResponseBody>, Problem> {
     let query = parts.uri.query().unwrap_or_default();
-    let Some(topic) = topic else { return page(hub, grant, query).await };
+    let Some(topic) = topic else { return page(hub, query).await };
     if let Some((name, _)) = url_pairs(query)?.next() {
         return Err(Problem::UnknownName { name: name.into_owned(), known: "none" });
     }
     let topic = Topic::parse(&decode_path(topic)?).map_err(|error| Problem::Event(error.into()))?;
-    if !grant.publish.matches(&topic) {
+    if !hub.grant().publish.matches(&topic) {
         return Err(PublishError::Forbidden(topic).into());
     }
     Ok(json(&One::from(&hub.topic(&topic).await?)))
 }
 
-async fn page(hub: &Granted, grant: &Grant, query: &str) -> Result<Response<ResponseBody>, Problem> {
+async fn page(hub: &Granted, query: &str) -> Result<Response<ResponseBody>, Problem> {
     let (mut after, mut limit) = (None, limits::TOPICS_PAGE);
     for (name, value) in url_pairs(query)? {
         match &*name {
@@ -59,7 +59,7 @@ async fn page(hub: &Granted, grant: &Grant, query: &str) -> Result<Response<Resp
     // One more than asked for tells whether another page follows.
     let found = hub.topics(after.as_deref(), limit + 1).await?;
     let next = (found.len() > limit).then(|| found[limit - 1].topic.as_str());
-    let topics = found.iter().take(limit).filter(|info| grant.publish.matches(&info.topic)).map(One::from).collect();
+    let topics = found.iter().take(limit).filter(|info| hub.grant().publish.matches(&info.topic)).map(One::from).collect();
     Ok(json(&Page { topics, next }))
 }
 
