@@ -285,3 +285,221 @@ impl<'a> Lines<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::{
+        HubService,
+        body::tests::slow,
+        tests::{Answer, case, check, get, hub, read_until, request, send},
+    };
+    use http::Request;
+    use tower_service::Service;
+
+    /// N-1a, N-5, S-7, S-46: bad input on the publish routes. Nothing of it is published.
+    #[tokio::test]
+    async fn bad_publishes() {
+        let hub = hub(|_| {});
+        let query = |query: &str| format!("POST /publish/a?{query}");
+        let json = "POST /publish\nContent-Type: application/json";
+        let long = |name: &str, len: usize| format!("POST /publish/a?{name}={}", "x".repeat(len));
+        let many = format!("POST /publish/a?{}", "topic=b&".repeat(100));
+        let topics = |count: usize| format!("{{\"topics\":[{}],\"data\":\"\"}}", vec!["\"t\""; count].join(","));
+        let big = vec![b'x'; limits::EVENT_DATA + 1];
+        check(
+            &hub.service(),
+            vec![
+                case("CR in the topic", "POST /publish/a%0Db", "x", 400, "U+000D"),
+                case("LF in the topic", "POST /publish/a%0Ab", "x", 400, "U+000A"),
+                case("NUL in the topic", "POST /publish/a%00b", "x", 400, "U+0000"),
+                case("BOM in the topic", "POST /publish/%EF%BB%BFa", "x", 400, "U+FEFF"),
+                case("a surrogate in the topic", "POST /publish/%ED%A0%80", "x", 400, "the path is not valid UTF-8"),
+                case("invalid UTF-8 in the topic", "POST /publish/%FF", "x", 400, "the path is not valid UTF-8"),
+                case("the topic *", "POST /publish/*", "x", 400, "`*` is not a topic"),
+                case("a reserved topic", "POST /publish//.well-known/mercure/x", "x", 400, "belong to the hub"),
+                case("a long topic", format!("POST /publish/{}", "a".repeat(2_049)), "x", 413, "at most 2048 bytes"),
+                case("101 topics", many, "x", 413, "at most 100 topics"),
+                case("10,000 topics", json, topics(10_000), 413, "at most 100 topics"),
+                case("an empty alternate", query("topic="), "x", 400, "a topic must not be empty"),
+                case("CR in the id", query("id=a%0Db"), "x", 400, "U+000D"),
+                case("LF in the id", query("id=a%0Aid:b"), "x", 400, "U+000A"),
+                case("NUL in the id", query("id=%00"), "x", 400, "U+0000"),
+                case("an id with #", query("id=%235f3a9c01-000000000000002a"), "x", 400, "must not begin with `#`"),
+                case("the id earliest", query("id=earliest"), "x", 400, "must not be `earliest`"),
+                case("a space before the id", query("id=+a"), "x", 400, "must not begin or end with a space"),
+                case("an id of 513 bytes", long("id", 513), "x", 413, "at most 512 bytes, this one has 513"),
+                case("an id of 10,000 bytes", long("id", 10_000), "x", 413, "at most 512 bytes, this one has 10000"),
+                case("a forged gap", query("type=tidings.gap"), "x", 400, "belong to the hub"),
+                case("a forged Mercure event", query("type=mercure"), "x", 400, "belong to the hub"),
+                case("LF in the type", query("type=a%0Adata:b"), "x", 400, "U+000A"),
+                case("a long type", long("type", 129), "x", 413, "at most 128 bytes"),
+                case("a retry that is none", query("retry=1s"), "x", 400, "`retry` must be a whole number"),
+                case("a retry too far", query("retry=2147483648"), "x", 400, "`retry` must be a whole number"),
+                case("an unknown name", query("retyr=1"), "x", 400, "unknown name \\\"retyr\\\"; known here: `type`, `id`, `retry`"),
+                case("type twice", query("type=a&type=b"), "x", 400, "`type` more than once"),
+                case("id twice", query("id=a&id=a"), "x", 400, "`id` more than once"),
+                case("retry twice", query("retry=&retry=1"), "x", 400, "`retry` more than once"),
+                case("invalid UTF-8 in the query", query("type=%C3"), "x", 400, "the query is not valid UTF-8"),
+                case("invalid UTF-8 in the data", "POST /publish/a", b"\xff".to_vec(), 400, "must be valid UTF-8"),
+                case("a surrogate in the data", "POST /publish/a", b"\xed\xa0\x80".to_vec(), 400, "must be valid UTF-8"),
+                case("huge data", "POST /publish/a", big, 413, "at most 1048576 bytes here"),
+                case("gzip", "POST /publish/a\nContent-Encoding: gzip", "x", 415, "without `Content-Encoding`"),
+                case("an idempotency key", "POST /publish/a\nIdempotency-Key: \"k\"", "x", 400, "leave `Idempotency-Key` out"),
+                case("no topic", "POST /publish\nContent-Type: application/x-www-form-urlencoded", "x", 415, "put the topic into the path"),
+                case("no topic and no type", "POST /publish/", "x", 415, "`application/json` or `application/x-ndjson`"),
+                case("JSON in UTF-16", "POST /publish\nContent-Type: application/json; charset=utf-16", "x", 415, "as UTF-8"),
+                case("JSON and a query", "POST /publish?type=a\nContent-Type: application/json", "{}", 400, "unknown name \\\"type\\\""),
+                case("invalid UTF-8 in JSON", json, b"\"\xff\"".to_vec(), 400, "must be valid UTF-8"),
+                case("a lone surrogate in JSON", json, r#"{"topic":"a","data":"\ud800"}"#, 400, "hex escape"),
+                case("a misspelt member", json, r#"{"topic":"a","data":"","tpye":"x"}"#, 400, "unknown field `tpye`"),
+                case("a BOM before JSON", json, "\u{FEFF}{}", 400, "expected an object"),
+                case("half a JSON document", json, r#"{"topic":"a","#, 400, "EOF while parsing"),
+                case("an empty body as JSON", json, "", 400, "expected an object"),
+                case("a bad event in an array", json, r#"[{"topic":"a","data":1},{"topic":"*","data":2}]"#, 400, "event 2 of the array"),
+                case("a deep bomb", json, "[".repeat(1_000_000), 400, "EOF while parsing"),
+                case(
+                    "a deep bomb as data",
+                    json,
+                    format!("{{\"topic\":\"a\",\"data\":{}", "[".repeat(1_000_000)),
+                    400,
+                    "EOF while parsing",
+                ),
+            ],
+        )
+        .await;
+        assert!(hub.with(tidings_core::Grant::full()).topics(None, 10).await.unwrap().is_empty());
+    }
+
+    /// Odd input with a documented meaning.
+    #[tokio::test]
+    async fn odd_publishes() {
+        let hub = hub(|_| {});
+        let exact = |id: &str| format!("{id}\n");
+        let service = hub.service();
+        let id = "i".repeat(512);
+        for (head, body, answer) in [
+            ("POST /publish/a?id=x", &b"line\r\nline\rline\nx"[..], exact("x")),
+            ("POST /publish/a?id=y&type=&retry=&private", b"\xef\xbb\xbfa\0b", exact("y")),
+            ("POST /publish/a?id=z\nContent-Type: application/json", b"{not json}", exact("z")),
+            ("POST /publish/a?id=a#b", b"", exact("a")),
+            ("POST /publish/a?id=a%23b", b"", exact("a#b")),
+            ("POST /publish/%E6%97%A5/x%2Fy+z?id=%C3%A9", b"", exact("é")),
+            (&format!("POST /publish/a?id={id}"), b"", exact(&id)),
+            (
+                "POST /publish\nContent-Type: Application/JSON; charset=\"UTF-8\"",
+                br#"{"topic":"a","data":{"b": 1.0},"id":"j"}"#,
+                exact("j"),
+            ),
+            (
+                "POST /publish\nContent-Type: application/json",
+                br#"[{"topic":"a","data":1,"id":"k"},{"topic":"a","data":2,"id":"l"}]"#,
+                "k\nl\n".into(),
+            ),
+            ("POST /publish\nContent-Type: application/json", b" [ ] ", String::new()),
+            ("POST /publish\nContent-Type: application/x-ndjson", b"", String::new()),
+        ] {
+            let answer_to = send(&service, request(head, body)).await;
+            assert_eq!((answer_to.status, answer_to.header("content-type")), (200, Some("text/plain; charset=utf-8")), "{head}");
+            assert_eq!(answer_to.text(), answer, "{head}");
+        }
+        let minted = send(&service, request("POST /publish/a", "x")).await.text();
+        assert!(minted.len() == 27 && minted.starts_with('#') && minted.ends_with('\n'), "{minted:?}");
+
+        // What a reader gets of them: the private one not, and everything in order.
+        let mut answer = get(&service, "GET /subscribe/a?last_event_id=earliest").await;
+        let text = read_until(&mut answer.body, minted.trim_end()).await;
+        let (opening, events) = text.split_once("data: ").unwrap();
+        assert!(opening.starts_with(": ok\nretry: ") && !opening.contains("id:"), "{opening}");
+        assert!(
+            events.starts_with("line\ndata: line\ndata: line\ndata: x\nid: x\n\ndata: {not json}\nid: z\n\ndata: \nid: a\n\n"),
+            "{events}"
+        );
+        assert!(events.contains("data: {\"b\":1.0}\nid: j\n\ndata: 1\nid: k\n\ndata: 2\nid: l\n\ndata: x\nid: #"), "{events}");
+        assert_eq!(answer.headers["mercure-last-event-id"], "earliest");
+        // The decoded topic is one topic, by its segments.
+        let info = get(&service, "GET /topics/%E6%97%A5/x/y%2Bz").await.text();
+        assert_eq!(info, r#"{"topic":"日/x/y+z","subscribers":0,"last_event_id":"é"}"#);
+    }
+
+    /// A body that is cut or slow publishes nothing (N-40, N-5).
+    #[tokio::test(start_paused = true)]
+    async fn broken_bodies() {
+        let hub = hub(|_| {});
+        let service = hub.service();
+        let some = |text: &str| Some(text.as_bytes().to_vec());
+        for (name, head, pieces, status) in [
+            ("cut", "POST /publish/a", vec![(0, some("ab")), (0, None)], 400),
+            ("cut JSON", "POST /publish\nContent-Type: application/json", vec![(0, some(r#"{"topic":"a","data":1}"#)), (0, None)], 400),
+            ("late", "POST /publish/a", vec![(limits::REQUEST_BODY_MS + 1, some("a"))], 408),
+            ("one byte a second", "POST /publish/a", vec![(1_000, some("a")); 30], 408),
+            ("cut form", "POST /subscribe\nContent-Type: application/x-www-form-urlencoded", vec![(0, some("topic=a")), (0, None)], 400),
+        ] {
+            let (parts, _) = request(head, "").into_parts();
+            let answer = send_unhurried(&service, Request::from_parts(parts, slow(pieces))).await;
+            assert_eq!(answer.status, status, "{name}");
+        }
+        assert!(hub.with(tidings_core::Grant::full()).topics(None, 10).await.unwrap().is_empty());
+    }
+
+    /// Without the deadline of the tests: the clock is paused and jumps.
+    async fn send_unhurried(service: &HubService, request: Request<Incoming>) -> Answer {
+        let (parts, body) = service.clone().call(request).await.unwrap().into_parts();
+        Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+    }
+
+    /// N-3: lines are kept as they come; the first bad one ends the request and says where.
+    #[tokio::test]
+    async fn streams_of_lines() {
+        let hub = hub(|config| {
+            config.event_data = 10;
+            config.publish_body = 200;
+        });
+        let service = hub.service();
+        let lines = |ids: &[&str]| ids.iter().fold(String::new(), |all, id| all + r#"{"topic":"a","data":"","id":""# + id + "\"}\n");
+        let head = "POST /publish\nContent-Type: application/x-ndjson";
+        let good = format!("{}\r\n\n{}", lines(&["1", "2"]), lines(&["3"]).trim_end());
+        assert_eq!(send(&service, request(head, good)).await.text(), "1\n2\n3\n");
+        for (name, body, status, line, ids, says) in [
+            ("no JSON", lines(&["4", "5"]) + "nonsense\n" + &lines(&["never"]), 400, 3, r#"["4","5"]"#, "expected an object"),
+            ("the first", "{}\n".into(), 400, 1, "[]", "missing field `data`"),
+            ("the last, without its end", lines(&["6"]) + "{", 400, 2, r#"["6"]"#, "EOF"),
+            ("an array", lines(&["7"]) + "\n[]\n", 400, 3, r#"["7"]"#, "expected an object"),
+            ("large data", lines(&["8"]) + r#"{"topic":"a","data":"12345678901"}"#, 413, 2, r#"["8"]"#, "at most 10 bytes"),
+            ("a long line", lines(&["9"]) + &"x".repeat(201), 413, 2, r#"["9"]"#, "a line may have at most 200 bytes"),
+            ("a forged gap", r#"{"topic":"a","data":"","type":"tidings.gap"}"#.into(), 400, 1, "[]", "belong to the hub"),
+        ] {
+            let answer = send(&service, request(head, body)).await;
+            assert_eq!(answer.status, status, "{name}");
+            let text = answer.text();
+            assert!(text.ends_with(&format!("\"line\":{line},\"ids\":{ids}}}")) && text.contains(says), "{name}: {text}");
+        }
+        // Broken off in the middle of a line: the whole lines are kept.
+        let pieces = vec![(0, Some(lines(&["10"]).into_bytes())), (0, Some(b"{\"topic\":\"a\",".to_vec())), (0, None)];
+        let answer = send(&service, Request::from_parts(request(head, "").into_parts().0, slow(pieces))).await;
+        assert_eq!(answer.status, 400);
+        assert!(answer.text().ends_with("\"line\":2,\"ids\":[\"10\"]}"));
+        // A line in many pieces.
+        let pieces = lines(&["11", "12"]).into_bytes().into_iter().map(|byte| (0, Some(vec![byte]))).collect();
+        let answer = send(&service, Request::from_parts(request(head, "").into_parts().0, slow(pieces))).await;
+        assert_eq!(answer.text(), "11\n12\n");
+        let mut answer = get(&service, "GET /subscribe?last_event_id=earliest").await;
+        let ids: Vec<_> = read_until(&mut answer.body, "id: 12\n\n")
+            .await
+            .lines()
+            .filter_map(|line| line.strip_prefix("id: "))
+            .map(str::to_owned)
+            .collect();
+        assert_eq!(ids, ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"]);
+    }
+
+    /// N-3: a batch that a small window could not hold goes in as several appends.
+    #[tokio::test]
+    async fn lines_in_a_small_window() {
+        let hub = hub(|config| config.window_events = 10);
+        let body = "{\"topic\":\"a\",\"data\":\"\"}\n".repeat(50);
+        let answer = send(&hub.service(), request("POST /publish\nContent-Type: application/x-ndjson", body)).await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.text().lines().count(), 50);
+    }
+}
