@@ -11,7 +11,7 @@
 //! | sends a head over `request_head` or with over 100 fields | answered 431 and closed |
 //! | takes no byte for `stalled_write` while some wait | reset |
 //! | has ended its half after a request | answered; an event stream goes on |
-//! | is beyond `connections` or `connections_per_address` | served, its requests marked with a [`Refusal`] |
+//! | is beyond `connections` or `connections_per_address` | served, its requests marked with a [`Refusal`](crate::Refusal) |
 
 mod admission;
 mod connection;
@@ -146,7 +146,7 @@ impl Server {
         self.engines.admission.open()
     }
 
-    /// Connections served at once; beyond it requests are marked with [`Refusal::Overloaded`].
+    /// Connections served at once; beyond it requests are marked with [`Refusal::Overloaded`](crate::Refusal::Overloaded).
     pub fn connection_limit(&self) -> usize {
         self.engines.admission.limit()
     }

@@ -303,6 +303,24 @@ mod tests {
             ),
         );
         check(
+            PublishError::Store(StoreError::NoSpace).into(),
+            507,
+            Some(("retry-after", "5")),
+            concat!(
+                r#"{"type":"urn:tidings:problem:no-space","title":"The store is full","status":507,"#,
+                r#""detail":"the store has no space left; free some, or shorten the retention"}"#
+            ),
+        );
+        check(
+            PublishError::Store(StoreError::Unavailable("it restarts".into())).into(),
+            503,
+            Some(("retry-after", "5")),
+            concat!(
+                r#"{"type":"urn:tidings:problem:store-unavailable","title":"The store is not available","status":503,"#,
+                r#""detail":"the store is not available: it restarts"}"#
+            ),
+        );
+        check(
             AuthError::Unknown.into(),
             401,
             Some(("www-authenticate", "Bearer error=\"invalid_token\"")),
