@@ -68,7 +68,8 @@ where
             request.extensions_mut().insert(refusal);
         }
         request.extensions_mut().insert(PeerAddr(origin.peer));
-        let close = origin.refusal.is_some() && request.version() < Version::HTTP_2;
+        // Said in full, because the engine would only add its own word to a `keep-alive` of the service's.
+        let close = request.version() < Version::HTTP_2 && (origin.refusal.is_some() || wants_close(&request));
         origin.state.request_begins();
         let under_way = UnderWay { origin, _counted: counted };
         let mut service = self.service.clone();
@@ -84,6 +85,12 @@ where
             Ok(response.map(|body| Watched { body, probe: if events { Probe::Ready } else { Probe::Never }, under_way }))
         })
     }
+}
+
+fn wants_close<B>(request: &Request<B>) -> bool {
+    let mut options =
+        request.headers().get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    options.any(|option| option.trim().eq_ignore_ascii_case("close"))
 }
 
 /// A request that is being answered, until its response has ended or was given up.

@@ -1,8 +1,7 @@
 //! The server over real sockets, with literal bytes.
 
 use super::{Server, bind};
-use crate::Config;
-use crate::{PeerAddr, Refusal};
+use crate::{Config, PeerAddr, Refusal};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Frame;
@@ -537,10 +536,10 @@ async fn http2_over_the_limit_is_marked() {
 async fn the_preface_counts_however_it_is_cut() {
     let server = start(&config());
     let mut client = server.connect().await;
-    for part in ["P", "RI * HTTP/2.0\r\n\r", "\nSM\r\n\r\n", "\0\0\0\x04\0\0\0\0\0"] {
-        client.send(part).await;
-        tokio::task::yield_now().await;
-    }
+    client.send("P").await;
+    let heads = &server.server.engines.heads;
+    until("the first byte is read", || heads.available_permits() < crate::limits::HEADS_IN_FLIGHT).await;
+    client.send("RI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
     let mut frame = [0; 9];
     tokio::time::timeout(PATIENCE, client.stream.read_exact(&mut frame)).await.unwrap().unwrap();
     assert_eq!((frame[3], frame[5..].to_vec()), (4, vec![0, 0, 0, 0]), "a SETTINGS frame");
