@@ -90,6 +90,7 @@ impl Answers {
                 response.headers_mut().insert("content-type", "text/event-stream".parse().unwrap());
                 response
             }
+            "/empty" => Response::new(http_body_util::Empty::new().map_err(|never: Infallible| match never {}).boxed_unsync()),
             "/panic" => panic!("for the test"),
             "/never" => pending().await,
             path => text(path.to_owned()),
@@ -209,6 +210,8 @@ async fn a_connection_is_kept_for_further_requests() {
     for _ in 0..3 {
         client.send(GET_A).await;
         assert_eq!(client.read_until("/a").await, ANSWER_A);
+        client.send("GET /empty HTTP/1.1\r\nHost: h\r\n\r\n").await;
+        assert_eq!(client.read_until("\r\n\r\n").await, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
     }
     assert_eq!((server.server.connections(), server.server.accepted(), server.server.refused()), (1, 1, 0));
     client.send("GET /b HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await;
@@ -272,6 +275,17 @@ async fn what_is_no_request_is_refused_and_the_connection_closed() {
         }
     }
     until("all connections are forgotten", || server.server.connections() == 0).await;
+}
+
+/// More than any buffer between the two holds: the client can finish what it says and then read the answer.
+#[tokio::test]
+async fn a_client_that_goes_on_sending_still_gets_its_refusal() {
+    let server = start(&config());
+    let mut client = server.connect().await;
+    client.send("GET / HTTP/1.1\r\nX: ").await;
+    client.send(vec![b'x'; 24 << 20]).await;
+    client.stream.shutdown().await.unwrap();
+    assert!(client.read_to_close().await.unwrap().starts_with("HTTP/1.1 431 "));
 }
 
 #[tokio::test]
@@ -462,7 +476,7 @@ async fn one_client_is_limited_directly_and_behind_a_trusted_proxy() {
 /// Heads that never end do not lock out those that do: under pressure they get a second, not `request_time`.
 #[tokio::test]
 async fn unfinished_heads_do_not_lock_out_finished_ones() {
-    let server = start(&quick(|config| config.connections = Some(20_000)));
+    let server = start(&quick(|config| config.request_time = 10 * PATIENCE));
     let permits = server.server.engines.heads.clone();
     let taken = permits.acquire_many(u32::try_from(permits.available_permits() - 1).unwrap()).await.unwrap();
     let mut slow = server.connect().await;
@@ -494,11 +508,16 @@ async fn a_panic_ends_its_connection_and_no_other() {
     assert_eq!(body(h2.send_request(get("/a")).await.unwrap()).await, "/a");
 }
 
-async fn h2(server: &Running) -> hyper::client::conn::http2::SendRequest<Full<Bytes>> {
+type H2 = hyper::client::conn::http2::SendRequest<Full<Bytes>>;
+
+async fn h2_connection(server: &Running) -> (H2, JoinHandle<hyper::Result<()>>) {
     let stream = TcpStream::connect(server.address).await.unwrap();
     let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-    tokio::spawn(connection);
-    sender
+    (sender, tokio::spawn(connection))
+}
+
+async fn h2(server: &Running) -> H2 {
+    h2_connection(server).await.0
 }
 
 fn get(path: &str) -> Request<Full<Bytes>> {
@@ -512,7 +531,7 @@ async fn body(response: Response<Incoming>) -> String {
 #[tokio::test]
 async fn http2_is_spoken_to_whoever_begins_with_its_preface() {
     let server = start(&quick(|config| config.keep_alive = Duration::from_millis(300)));
-    let mut client = h2(&server).await;
+    let (mut client, connection) = h2_connection(&server).await;
     let (one, two) = tokio::join!(client.clone().send_request(get("/a")), client.clone().send_request(get("/b")));
     assert_eq!((body(one.unwrap()).await, body(two.unwrap()).await), ("/a".into(), "/b".into()));
     let mut stream = client.send_request(get("/stream")).await.unwrap();
@@ -523,6 +542,7 @@ async fn http2_is_spoken_to_whoever_begins_with_its_preface() {
     assert_eq!(server.server.connections(), 1);
     drop(stream);
     until("the idle connection is closed", || server.server.connections() == 0).await;
+    connection.await.unwrap().expect("it was told to go away");
 }
 
 #[tokio::test]
