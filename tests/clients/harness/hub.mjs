@@ -16,7 +16,9 @@ export async function startHub(flags = [], port = 0) {
   const bin = process.env.TIDINGS_BIN;
   check(bin, 'TIDINGS_BIN must name the binary to test');
   const args = ['serve', '--listen', `127.0.0.1:${port}`, '--store', 'memory', ...flags];
-  const child = spawn(bin, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  // Every TIDINGS_* variable is a setting (N-41): the hub has those of the test and no others.
+  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('TIDINGS_')));
+  const child = spawn(bin, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
   running.add(child);
   let log = '';
   child.stderr.on('data', (text) => (log = (log + text).slice(-4000)));
