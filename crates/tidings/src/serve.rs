@@ -196,22 +196,27 @@ impl Server {
                     accepted = accept => Some(accepted),
                     Some(_) = connections.join_next() => None,
                 };
-                for _ in 0..ACCEPT_BATCH {
-                    match next {
-                        None => break,
-                        Some(Ok((stream, peer))) => {
+                let mut left = ACCEPT_BATCH;
+                while let Some(accepted) = next {
+                    match accepted {
+                        Ok((stream, peer)) => {
                             failures.ended();
                             if let Some(accepted) = admit(&engines, stream, peer) {
                                 let serve = connection::serve(accepted, engines.clone(), service.clone(), stopping.clone());
                                 connections.spawn(Contained { future: serve });
                             }
                         }
-                        Some(Err(error)) => {
+                        Err(error) => {
                             if failures.another(&error) {
                                 break;
                             }
                         }
                     }
+                    left -= 1;
+                    if left == 0 {
+                        break;
+                    }
+                    // Whatever is taken from the queue here is served by the next turn of this loop: to drop it would reset its client.
                     next = accept_now(&listener).await;
                 }
                 while connections.try_join_next().is_some() {}

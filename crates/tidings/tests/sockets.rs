@@ -143,6 +143,26 @@ async fn a_panic_in_a_shard_costs_connections_and_no_events() {
     assert!(hub.metrics().contains("tidings_shard_failures_total 1\n"));
 }
 
+/// A reconnect storm fills the listener's queue; everybody who waits in it is answered, however many are taken at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everybody_in_the_queue_is_served() {
+    const CLIENTS: usize = 400;
+    let listener = tidings::serve::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut readers: Vec<Reader> = (0..CLIENTS).map(|_| Reader::new(address)).collect();
+    for reader in &mut readers {
+        reader.connect().await;
+    }
+    let hub = Hub::new().unwrap();
+    let serving = tokio::spawn(async move { hub.serve_listener(listener, std::future::pending::<()>()).await });
+    for reader in &mut readers {
+        while reader.parser.last_event_id().is_empty() {
+            assert!(reader.read().await, "a client in the queue was turned away");
+        }
+    }
+    serving.abort();
+}
+
 /// Z-1, Z-17, S-43: told to stop, the hub ends its streams with a `retry` line and the proper end, and returns.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopping_ends_streams_and_returns() {
