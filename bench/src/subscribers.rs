@@ -43,11 +43,13 @@ impl Subscribers {
         for number in 0..count {
             subscribers.add(address, number % topics).with_context(|| format!("opening subscriber {number} (ulimit -n bounds them)"))?;
             if subscribers.all.len() - subscribers.open >= OPENING {
-                subscribers.run(patience, |it| it.all.len() - it.open < OPENING / 2)?;
+                subscribers.run(patience, |it| it.all.len() - it.open < OPENING / 2 || it.tally.ended > 0)?;
             }
+            ensure!(subscribers.tally.ended == 0, "the hub closed a connection while the first {} were opened", number + 1);
         }
-        subscribers.run(patience, |it| it.open == it.all.len())?;
-        ensure!(subscribers.open == subscribers.all.len(), "only {} of {count} subscribers were let in", subscribers.open);
+        subscribers.run(patience, |it| it.open == it.all.len() || it.tally.ended > 0)?;
+        let (open, ended) = (subscribers.open, subscribers.tally.ended);
+        ensure!(open == subscribers.all.len() && ended == 0, "{open} of {count} subscribers were let in, {ended} connections closed");
         Ok(subscribers)
     }
 

@@ -203,6 +203,25 @@ const GET_A: &str = "GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
 const ANSWER_A: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n/a";
 const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
 
+/// More connections wait than are accepted in one go: the one after the last of a batch was once accepted and dropped.
+#[tokio::test]
+async fn whoever_waits_to_be_accepted_is_served() {
+    let server = start(&config());
+    // The server runs on this thread and sees none of them before all are there.
+    let connect = |_| {
+        let mut connection = std::net::TcpStream::connect(server.address).unwrap();
+        io::Write::write_all(&mut connection, b"GET /a HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        connection.set_nonblocking(true).unwrap();
+        connection
+    };
+    let waiting: Vec<_> = (0..2 * super::ACCEPT_BATCH + 2).map(connect).collect();
+    for connection in waiting {
+        let mut answer = Vec::new();
+        TcpStream::from_std(connection).unwrap().read_to_end(&mut answer).await.unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
+    }
+}
+
 #[tokio::test]
 async fn a_connection_is_kept_for_further_requests() {
     let server = start(&config());
