@@ -307,7 +307,8 @@ struct Behind {
     /// The last bytes of the planned end are pinned or written.
     end_written: bool,
     since: Millis,
-    progress_at: Millis,
+    /// Since when bytes have waited for it without one being taken.
+    starved_since: Option<Millis>,
 }
 
 #[derive(Debug)]
@@ -419,7 +420,7 @@ impl Shard {
             ending: None,
             end_written: false,
             since: now,
-            progress_at: now,
+            starved_since: None,
         };
         let slot = Slot {
             cursor: new.after,
@@ -504,12 +505,10 @@ impl Shard {
         }
     }
 
-    /// A connection that had taken less than it was offered takes bytes again.
-    pub fn handle_writable(&mut self, id: SubscriberId, now: Millis) {
+    /// A connection that had taken less than it was offered takes bytes again. It is still starved until it has taken one.
+    pub fn handle_writable(&mut self, id: SubscriberId, _now: Millis) {
         if self.is_behind(id) && self.behind_of(id).blocked {
-            let behind = self.behind_of(id);
-            behind.blocked = false;
-            behind.progress_at = now;
+            self.behind_of(id).blocked = false;
             self.queue(id);
         }
     }
@@ -553,7 +552,7 @@ impl Shard {
             ending: None,
             end_written: false,
             since: now,
-            progress_at: now,
+            starved_since: blocked.then_some(now),
         }) as u32;
     }
 

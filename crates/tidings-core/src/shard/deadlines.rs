@@ -108,7 +108,7 @@ impl Shard {
         if self.slots[id.index()].behind != NONE {
             let stalled_ms = self.config.stalled_ms;
             let behind = self.behind_of(id);
-            if behind.blocked && now.since(behind.progress_at) >= stalled_ms {
+            if behind.blocked && behind.starved_since.is_some_and(|since| now.since(since) >= stalled_ms) {
                 self.force(id, CloseReason::Stalled);
                 return;
             }
@@ -190,7 +190,7 @@ impl Shard {
                 false
             }
             LagPolicy::Gap => {
-                self.stop_waiting(id, now);
+                self.stop_waiting(id);
                 let requested = Position { epoch: self.config.epoch, sequence: covered }.to_string().into();
                 let behind = self.behind_of(id);
                 behind.gap.get_or_insert(Gap { requested, reason: GapReason::Lagged });

@@ -2,7 +2,7 @@
 //!
 //! It knows who waits for which page, not how a page is read.
 
-use super::{CloseReason, Gap, LagPolicy, Millis, Shard, SubscriberId};
+use super::{CloseReason, Gap, LagPolicy, Shard, SubscriberId};
 use crate::{Filter, GapReason, Position, Record, limits};
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -171,10 +171,9 @@ impl Shard {
     }
 
     /// Ends the wait of somebody whose place changed while it waited: the page it waits for would be the wrong one.
-    pub(super) fn stop_waiting(&mut self, id: SubscriberId, now: Millis) {
+    pub(super) fn stop_waiting(&mut self, id: SubscriberId) {
         let behind = self.behind_of(id);
         behind.page = None;
-        behind.progress_at = now;
         if behind.waits_for_page {
             behind.waits_for_page = false;
             self.pages.wanted.retain(|&other| other != id);
