@@ -306,7 +306,8 @@ struct Behind {
     ending: Option<CloseReason>,
     /// The last bytes of the planned end are pinned or written.
     end_written: bool,
-    since: Millis,
+    /// The tail at some time. What is missing up to there has been missing for at least as long.
+    mark: (u64, Millis),
     /// Since when bytes have waited for it without one being taken.
     starved_since: Option<Millis>,
 }
@@ -419,7 +420,7 @@ impl Shard {
             waits_for_page: false,
             ending: None,
             end_written: false,
-            since: now,
+            mark: (self.ring.head(), now),
             starved_since: None,
         };
         let slot = Slot {
@@ -551,7 +552,7 @@ impl Shard {
             waits_for_page: false,
             ending: None,
             end_written: false,
-            since: now,
+            mark: (self.ring.head(), now),
             starved_since: blocked.then_some(now),
         }) as u32;
     }

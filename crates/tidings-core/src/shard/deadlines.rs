@@ -174,14 +174,15 @@ impl Shard {
         self.slots[id.index()].cursor = covered;
         let tail = self.ring.head();
         let behind = self.behind_of(id);
+        if covered >= behind.mark.0 {
+            // It has caught up with where the tail was then; how late it is now shows when it reaches where the tail is now.
+            behind.mark = (tail, now);
+        }
         if !missing {
-            if covered == tail {
-                behind.since = now;
-            }
             return true;
         }
-        let late = now.since(behind.since) >= lag.ms;
-        if !late && tail - covered <= lag.events && self.ring.bytes_after(covered) <= lag.bytes {
+        let late = now.since(behind.mark.1) >= lag.ms;
+        if !late && self.ring.events_after(covered) as u64 <= lag.events && self.ring.bytes_after(covered) <= lag.bytes {
             return true;
         }
         match self.slots[id.index()].lag_policy {
@@ -194,7 +195,7 @@ impl Shard {
                 let requested = Position { epoch: self.config.epoch, sequence: covered }.to_string().into();
                 let behind = self.behind_of(id);
                 behind.gap.get_or_insert(Gap { requested, reason: GapReason::Lagged });
-                behind.since = now;
+                behind.mark = (tail, now);
                 self.slots[id.index()].cursor = tail;
                 self.queue(id);
                 true
