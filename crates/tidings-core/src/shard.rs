@@ -281,6 +281,8 @@ struct Slot {
     last_write: Coarse,
     ends_at: Coarse,
     ends_why: CloseReason,
+    /// When its rights end, whatever else ends it before.
+    expires_at: Coarse,
     end: EndStyle,
     lag_policy: LagPolicy,
     prime: bool,
@@ -432,6 +434,7 @@ impl Shard {
             last_write: Coarse::floor(now),
             ends_at: new.ends.map_or(Coarse::NEVER, |(at, _)| Coarse::floor(at)),
             ends_why: new.ends.map_or(CloseReason::Age, |(_, why)| why),
+            expires_at: new.ends.filter(|&(_, why)| why == CloseReason::Expired).map_or(Coarse::NEVER, |(at, _)| Coarse::floor(at)),
             end: new.end,
             lag_policy: new.lag_policy,
             prime: new.prime,

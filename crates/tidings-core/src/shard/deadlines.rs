@@ -95,13 +95,15 @@ impl Shard {
     fn check(&mut self, id: SubscriberId, now: Millis) {
         let slot = &self.slots[id.index()];
         let pass_ms = self.slices() as u64 * limits::TICK_MS;
-        if slot.ends_at != Coarse::NEVER && now.plus(pass_ms) > slot.ends_at.millis() {
-            // The next visit would be too late.
+        // The next visit would be too late.
+        let is_due = |at: Coarse| at != Coarse::NEVER && now.plus(pass_ms) > at.millis();
+        let (ends, expires) = (is_due(slot.ends_at), is_due(slot.expires_at));
+        if ends {
             let why = slot.ends_why;
             self.end(id, why, now);
-            if why == CloseReason::Expired && self.behind_of(id).blocked {
-                // A connection that takes nothing must not outlive its rights (M-82).
-                self.force(id, why);
+            if expires && self.behind_of(id).blocked {
+                // A connection that takes nothing must not outlive its rights (M-82), also when it was to end before for another reason.
+                self.force(id, CloseReason::Expired);
                 return;
             }
         }
