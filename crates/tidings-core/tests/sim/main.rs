@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! cargo test -p tidings-core --test sim -- --nocapture                            a share of the seeds, with what happened how often
-//! TIDINGS_SIM_SEEDS=2500 TIDINGS_SIM_STEPS=400 cargo test --release ...           the full run: 1,000,000 steps
+//! TIDINGS_SIM_SEEDS=2500 TIDINGS_SIM_STEPS=500 cargo test --release ...           the full run: 1,250,000 steps
 //! TIDINGS_SIM_SEED=17 cargo test -p tidings-core --test sim seeds -- --nocapture  one seed again, from its number alone
 //! ```
 //!
@@ -29,11 +29,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use trace::Counts;
 use world::{Failure, Run};
 
-const SEEDS: u64 = 300;
-const STEPS: u64 = 400;
+const SEEDS: u64 = 400;
+const STEPS: u64 = 500;
 
 /// Everything that has to have happened in a run of the usual size: a simulation that never gets somewhere proves nothing about it.
-const MUST_HAPPEN: [&str; 43] = [
+const MUST_HAPPEN: [&str; 47] = [
     "batches",
     "broken while writing",
     "closed: age",
@@ -77,6 +77,10 @@ const MUST_HAPPEN: [&str; 43] = [
     "reconnects",
     "reconnects to another shard",
     "shards overrun",
+    "shards rebuilt",
+    "subscribed ahead of the shard",
+    "writes in part",
+    "writes refused",
 ];
 
 fn number(name: &str) -> Option<u64> {
