@@ -133,16 +133,30 @@ impl Host {
     pub(crate) fn turn(&mut self, polls: usize, readers: &mut [Reader], log: &Log, ctx: &mut Context) -> Result<bool, String> {
         let mut idle = false;
         for _ in 0..polls {
+            let was_idle = std::mem::take(&mut idle);
             match self.shard.poll_transmit(ctx.now) {
                 Poll::Transmit(transmit) => self.write(transmit, readers, log, ctx)?,
                 Poll::Working => ctx.counts.add("polls that only read", 1),
                 Poll::Idle => {
                     idle = true;
-                    break;
+                    if was_idle {
+                        break;
+                    }
+                    // Somebody who wants a page that another has at hand gets it here, and can be written at once.
+                    self.take_requests(ctx)?;
                 }
             }
         }
+        self.take_requests(ctx)?;
+        self.take_closed(Cause::Poll, readers, log, ctx)?;
         self.rested |= idle;
+        if idle && !self.has_work_with_pages() {
+            self.note_who_is_settled(readers);
+        }
+        Ok(idle)
+    }
+
+    fn take_requests(&mut self, ctx: &mut Context) -> Outcome {
         while let Some(request) = self.shard.poll_page_request() {
             ctx.trace.note("page wanted", &[self.number as u64, request.after, request.up_to]);
             if request.up_to != self.shard.tail() || request.after >= request.up_to {
@@ -154,8 +168,7 @@ impl Host {
         if self.requests.len() + self.pages.len() > limits::PAGES_IN_FLIGHT {
             return Err("more pages under way than the bound".into());
         }
-        self.take_closed(Cause::Poll, readers, log, ctx)?;
-        Ok(idle)
+        Ok(())
     }
 
     fn write(&mut self, transmit: Transmit, readers: &mut [Reader], log: &Log, ctx: &mut Context) -> Outcome {
@@ -294,6 +307,14 @@ impl Host {
             }
         }
         Ok(())
+    }
+
+    fn note_who_is_settled(&self, readers: &mut [Reader]) {
+        for &reader in self.members.values() {
+            if let Some(conn) = readers[reader].conn.as_mut().filter(|conn| !conn.blocked) {
+                conn.settled = self.shard.tail();
+            }
+        }
     }
 
     /// Notes who has everything and who is beyond a bound of lag. Before the tail moves, and before the shard judges for itself.

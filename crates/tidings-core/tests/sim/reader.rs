@@ -63,6 +63,8 @@ pub(crate) struct Conn {
     pub(crate) overdue: Overdue,
     /// Everything the reader wants up to here was begun to be written.
     pub(crate) begun: u64,
+    /// The shard's tail when it had nothing left to do for this reader.
+    pub(crate) settled: u64,
     /// There was a moment when nothing was missing.
     pub(crate) caught_up: bool,
     /// It was beyond a bound of lag at a tick.
@@ -153,6 +155,7 @@ impl Reader {
             drained_by: None,
             overdue: Overdue::default(),
             begun: start.after,
+            settled: 0,
             caught_up: false,
             lag_seen: false,
             gaps_under_way: VecDeque::new(),
@@ -203,7 +206,7 @@ impl Reader {
         let untold = log.is_forgetful() || log.wanted(conn.begun, log.head(), &self.question).any(|entry| log.is_gone(entry));
         if self.prime && conn.owed.is_none() && !untold {
             let moved = Position::parse(self.cursor()).ok_or("a planned end that moved no cursor (N-13a)")?;
-            if moved.sequence < conn.begun {
+            if moved.sequence < conn.begun.max(conn.settled) {
                 return Err(format!("a planned end moved the cursor to {moved} only (N-13a)"));
             }
         }
