@@ -6,7 +6,9 @@
 //!    [`Shard::handle_tick`] in any order, with a `now` that never goes back. A batch is taken only while [`Shard::wants_batch`].
 //! 2. [`Shard::poll_transmit`] until it is idle or enough was done for one turn; each [`Transmit`] is answered at once by
 //!    [`Shard::handle_written`] or [`Shard::handle_closed`].
-//! 3. [`Shard::poll_page_request`] and [`Shard::poll_closed`] until they are empty.
+//! 3. [`Shard::poll_page_request`] and [`Shard::poll_closed`] until they are empty. The first may find a page at hand and make somebody
+//!    ready, so ask for what to write once more before sleeping. The second comes before the next [`Shard::subscribe`], which may use
+//!    the slot of somebody closed again.
 //!
 //! Every subscriber is a cursor. *Live* means that everything up to the shard's tail has been written to it: it costs a slot and nothing
 //! else. *Behind* means that it reads forward: from the shard's ring of recent records, or from pages of the store when it is further
