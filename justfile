@@ -15,9 +15,9 @@ check:
 test:
     cargo test
 
-# Replay one seed of the simulation, with everything it did.
+# Replay one seed of the simulation; a failure ends with the last things that happened.
 sim SEED:
-    TIDINGS_SIM_SEED={{SEED}} cargo test -p tidings-core sim -- --nocapture
+    TIDINGS_SIM_SEED={{SEED}} cargo test -p tidings-core --test sim seeds -- --nocapture
 
 # Every fuzz target for so many seconds each (needs the nightly toolchain and cargo-fuzz).
 fuzz SECONDS="600":

@@ -6,7 +6,9 @@
 //!    [`Shard::handle_tick`] in any order, with a `now` that never goes back. A batch is taken only while [`Shard::wants_batch`].
 //! 2. [`Shard::poll_transmit`] until it is idle or enough was done for one turn; each [`Transmit`] is answered at once by
 //!    [`Shard::handle_written`] or [`Shard::handle_closed`].
-//! 3. [`Shard::poll_page_request`] and [`Shard::poll_closed`] until they are empty.
+//! 3. [`Shard::poll_page_request`] and [`Shard::poll_closed`] until they are empty. The first may find a page at hand and make somebody
+//!    ready, so ask for what to write once more before sleeping. The second comes before the next [`Shard::subscribe`], which may use
+//!    the slot of somebody closed again.
 //!
 //! Every subscriber is a cursor. *Live* means that everything up to the shard's tail has been written to it: it costs a slot and nothing
 //! else. *Behind* means that it reads forward: from the shard's ring of recent records, or from pages of the store when it is further
@@ -281,6 +283,8 @@ struct Slot {
     last_write: Coarse,
     ends_at: Coarse,
     ends_why: CloseReason,
+    /// When its rights end, whatever else ends it before.
+    expires_at: Coarse,
     end: EndStyle,
     lag_policy: LagPolicy,
     prime: bool,
@@ -306,8 +310,10 @@ struct Behind {
     ending: Option<CloseReason>,
     /// The last bytes of the planned end are pinned or written.
     end_written: bool,
-    since: Millis,
-    progress_at: Millis,
+    /// The tail at some time. What is missing up to there has been missing for at least as long.
+    mark: (u64, Millis),
+    /// Since when bytes have waited for it without one being taken.
+    starved_since: Option<Millis>,
 }
 
 #[derive(Debug)]
@@ -418,8 +424,8 @@ impl Shard {
             waits_for_page: false,
             ending: None,
             end_written: false,
-            since: now,
-            progress_at: now,
+            mark: (self.ring.head(), now),
+            starved_since: None,
         };
         let slot = Slot {
             cursor: new.after,
@@ -430,6 +436,7 @@ impl Shard {
             last_write: Coarse::floor(now),
             ends_at: new.ends.map_or(Coarse::NEVER, |(at, _)| Coarse::floor(at)),
             ends_why: new.ends.map_or(CloseReason::Age, |(_, why)| why),
+            expires_at: new.ends.filter(|&(_, why)| why == CloseReason::Expired).map_or(Coarse::NEVER, |(at, _)| Coarse::floor(at)),
             end: new.end,
             lag_policy: new.lag_policy,
             prime: new.prime,
@@ -504,12 +511,10 @@ impl Shard {
         }
     }
 
-    /// A connection that had taken less than it was offered takes bytes again.
-    pub fn handle_writable(&mut self, id: SubscriberId, now: Millis) {
+    /// A connection that had taken less than it was offered takes bytes again. It is still starved until it has taken one.
+    pub fn handle_writable(&mut self, id: SubscriberId, _now: Millis) {
         if self.is_behind(id) && self.behind_of(id).blocked {
-            let behind = self.behind_of(id);
-            behind.blocked = false;
-            behind.progress_at = now;
+            self.behind_of(id).blocked = false;
             self.queue(id);
         }
     }
@@ -552,8 +557,8 @@ impl Shard {
             waits_for_page: false,
             ending: None,
             end_written: false,
-            since: now,
-            progress_at: now,
+            mark: (self.ring.head(), now),
+            starved_since: blocked.then_some(now),
         }) as u32;
     }
 

@@ -5,6 +5,7 @@
 use crate::{Filter, Record, Topic};
 use std::{
     collections::{BTreeMap, VecDeque},
+    ops::Bound,
     sync::Arc,
 };
 
@@ -79,6 +80,11 @@ impl Window {
     /// The oldest record.
     pub fn first(&self) -> Option<&Arc<Record>> {
         self.entries.front().map(|entry| &entry.record)
+    }
+
+    /// Records between a place and the head; numbers may have holes.
+    pub fn events_after(&self, sequence: u64) -> usize {
+        self.entries.len() - self.index_after(sequence)
     }
 
     /// Bytes between a place and the head; a place below the floor counts as the floor.
@@ -164,7 +170,8 @@ impl Evicted {
 
     /// Whether a reader at a cursor may have missed an event that it could have received.
     pub fn may_miss(&self, after: u64, filter: &Filter) -> bool {
-        after < self.forgotten || self.by_sequence.range(after + 1..).rev().any(|(_, (topics, private))| filter.wants(topics, *private))
+        let newer = (Bound::Excluded(after), Bound::Unbounded);
+        after < self.forgotten || self.by_sequence.range(newer).rev().any(|(_, (topics, private))| filter.wants(topics, *private))
     }
 }
 
@@ -214,6 +221,7 @@ mod tests {
             prop_assert_eq!(sequences(window.after(probe)), kept.iter().copied().filter(|&s| s > probe).collect::<Vec<_>>());
             prop_assert_eq!(window.get(probe).is_some(), kept.contains(&probe));
             let cost = record(1, "t").cost() as u64;
+            prop_assert_eq!(window.events_after(probe), kept.iter().filter(|&&s| s > probe).count());
             prop_assert_eq!(window.bytes_after(probe), cost * kept.iter().filter(|&&s| s > probe).count() as u64);
         }
 

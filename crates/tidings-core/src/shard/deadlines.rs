@@ -95,20 +95,22 @@ impl Shard {
     fn check(&mut self, id: SubscriberId, now: Millis) {
         let slot = &self.slots[id.index()];
         let pass_ms = self.slices() as u64 * limits::TICK_MS;
-        if slot.ends_at != Coarse::NEVER && now.plus(pass_ms) > slot.ends_at.millis() {
-            // The next visit would be too late.
+        // The next visit would be too late.
+        let is_due = |at: Coarse| at != Coarse::NEVER && now.plus(pass_ms) > at.millis();
+        let (ends, expires) = (is_due(slot.ends_at), is_due(slot.expires_at));
+        if ends {
             let why = slot.ends_why;
             self.end(id, why, now);
-            if why == CloseReason::Expired && self.behind_of(id).blocked {
-                // A connection that takes nothing must not outlive its rights (M-82).
-                self.force(id, why);
+            if expires && self.behind_of(id).blocked {
+                // A connection that takes nothing must not outlive its rights (M-82), also when it was to end before for another reason.
+                self.force(id, CloseReason::Expired);
                 return;
             }
         }
         if self.slots[id.index()].behind != NONE {
             let stalled_ms = self.config.stalled_ms;
             let behind = self.behind_of(id);
-            if behind.blocked && now.since(behind.progress_at) >= stalled_ms {
+            if behind.blocked && behind.starved_since.is_some_and(|since| now.since(since) >= stalled_ms) {
                 self.force(id, CloseReason::Stalled);
                 return;
             }
@@ -174,14 +176,15 @@ impl Shard {
         self.slots[id.index()].cursor = covered;
         let tail = self.ring.head();
         let behind = self.behind_of(id);
+        if covered >= behind.mark.0 {
+            // It has caught up with where the tail was then; how late it is now shows when it reaches where the tail is now.
+            behind.mark = (tail, now);
+        }
         if !missing {
-            if covered == tail {
-                behind.since = now;
-            }
             return true;
         }
-        let late = now.since(behind.since) >= lag.ms;
-        if !late && tail - covered <= lag.events && self.ring.bytes_after(covered) <= lag.bytes {
+        let late = now.since(behind.mark.1) >= lag.ms;
+        if !late && self.ring.events_after(covered) as u64 <= lag.events && self.ring.bytes_after(covered) <= lag.bytes {
             return true;
         }
         match self.slots[id.index()].lag_policy {
@@ -190,11 +193,11 @@ impl Shard {
                 false
             }
             LagPolicy::Gap => {
-                self.stop_waiting(id, now);
+                self.stop_waiting(id);
                 let requested = Position { epoch: self.config.epoch, sequence: covered }.to_string().into();
                 let behind = self.behind_of(id);
                 behind.gap.get_or_insert(Gap { requested, reason: GapReason::Lagged });
-                behind.since = now;
+                behind.mark = (tail, now);
                 self.slots[id.index()].cursor = tail;
                 self.queue(id);
                 true

@@ -2,7 +2,7 @@
 //!
 //! It knows who waits for which page, not how a page is read.
 
-use super::{CloseReason, Gap, LagPolicy, Millis, Shard, SubscriberId};
+use super::{CloseReason, Gap, LagPolicy, Shard, SubscriberId};
 use crate::{Filter, GapReason, Position, Record, limits};
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -171,10 +171,9 @@ impl Shard {
     }
 
     /// Ends the wait of somebody whose place changed while it waited: the page it waits for would be the wrong one.
-    pub(super) fn stop_waiting(&mut self, id: SubscriberId, now: Millis) {
+    pub(super) fn stop_waiting(&mut self, id: SubscriberId) {
         let behind = self.behind_of(id);
         behind.page = None;
-        behind.progress_at = now;
         if behind.waits_for_page {
             behind.waits_for_page = false;
             self.pages.wanted.retain(|&other| other != id);
@@ -184,5 +183,64 @@ impl Shard {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Epoch, Event, FeedKey, Framing, Grant, Matchers, TopicMatcher,
+        shard::{Millis, NewSubscriber, Poll, ShardConfig},
+    };
+    use bytes::Bytes;
+
+    const NOW: Millis = Millis::ZERO;
+
+    fn record(sequence: u64, topic: &str) -> Arc<Record> {
+        let position = Position { epoch: Epoch(1), sequence };
+        Arc::new(Record::draft(Event::new(topic, "d").unwrap()).seal(position, 0))
+    }
+
+    fn new(topic: &str) -> NewSubscriber {
+        let filter = Filter::new(Matchers::from(TopicMatcher::exact(topic).unwrap()), &Grant::open());
+        let feed = FeedKey { filter: Arc::new(filter), framing: Framing::Plain, topics_field: false };
+        NewSubscriber::new(feed, 0, Bytes::from_static(b": ok\n"))
+    }
+
+    fn written(shard: &mut Shard) -> String {
+        let mut text = String::new();
+        loop {
+            match shard.poll_transmit(NOW) {
+                Poll::Transmit(transmit) => {
+                    text += std::str::from_utf8(&transmit.bytes).unwrap();
+                    shard.handle_written(transmit.bytes.len(), NOW);
+                }
+                Poll::Working => {}
+                Poll::Idle => return text,
+            }
+        }
+    }
+
+    /// The last reader of a feed leaves while its page is read, and another feed gets its number: it must not get that page.
+    #[test]
+    fn a_page_of_a_feed_that_is_gone() {
+        let mut config = ShardConfig::new(Epoch(1), 1);
+        config.window_events = 1;
+        let mut shard = Shard::new(config, 0, NOW);
+        shard.handle_batch(&[record(1, "a"), record(2, "b"), record(3, "c")]);
+
+        let gone = shard.subscribe(new("a"), NOW);
+        assert_eq!(written(&mut shard), ": ok\n");
+        let old = shard.poll_page_request().unwrap();
+        shard.handle_closed(gone);
+        shard.subscribe(new("b"), NOW);
+        assert_eq!(written(&mut shard), ": ok\n");
+        let request = shard.poll_page_request().expect("a page of its own");
+        assert_eq!((request.after, request.up_to), (0, 3));
+        shard.handle_page(old.id, Ok(Page::new(vec![record(1, "a")], 3)));
+        assert_eq!(written(&mut shard), "");
+        shard.handle_page(request.id, Ok(Page::new(vec![record(2, "b")], 3)));
+        assert_eq!(written(&mut shard), "data: d\nid: #00000001-0000000000000002\n\n");
     }
 }

@@ -161,16 +161,14 @@ impl Shard {
 
     pub(super) fn after_behind_write(&mut self, id: SubscriberId, taken: usize, all: bool, now: Millis) {
         let behind = self.behind_of(id);
-        if taken > 0 {
-            behind.progress_at = now;
-        }
         if all {
+            behind.starved_since = None;
             self.queue(id);
         } else {
-            if !behind.blocked {
-                behind.progress_at = now;
-            }
             behind.blocked = true;
+            if taken > 0 || behind.starved_since.is_none() {
+                behind.starved_since = Some(now);
+            }
         }
     }
 }

@@ -174,6 +174,10 @@ impl Shard {
         if let Some(&moved) = members.get(place) {
             self.slots[moved as usize].place = place as u32;
         }
+        if visiting {
+            // Past the last member already, and now there is one less.
+            round.member = round.member.min(members.len());
+        }
     }
 }
 
@@ -205,4 +209,74 @@ fn merge<'a>(key: &FeedKey, records: impl Iterator<Item = &'a Arc<Record>>, fram
         run.push(record);
     }
     flush(&mut run);
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        Epoch, Event, FeedKey, Filter, Framing, Grant, Matchers, Position, Record,
+        shard::{Millis, NewSubscriber, Poll, Shard, ShardConfig, SubscriberId},
+    };
+    use bytes::Bytes;
+    use std::sync::Arc;
+
+    const NOW: Millis = Millis::ZERO;
+
+    fn batch(sequence: u64) -> Vec<Arc<Record>> {
+        let position = Position { epoch: Epoch(1), sequence };
+        vec![Arc::new(Record::draft(Event::new("t", "d").unwrap()).seal(position, 0))]
+    }
+
+    /// A shard with live members of one feed.
+    fn with_members(count: usize) -> (Shard, Vec<SubscriberId>) {
+        let mut shard = Shard::new(ShardConfig::new(Epoch(1), 1), 0, NOW);
+        let feed = FeedKey { filter: Arc::new(Filter::new(Matchers::all(), &Grant::open())), framing: Framing::Plain, topics_field: false };
+        let new = || NewSubscriber::new(feed.clone(), 0, Bytes::from_static(b": ok\n"));
+        let ids = (0..count).map(|_| shard.subscribe(new(), NOW)).collect();
+        rest(&mut shard);
+        (shard, ids)
+    }
+
+    fn write_one(shard: &mut Shard) -> Option<SubscriberId> {
+        loop {
+            match shard.poll_transmit(NOW) {
+                Poll::Transmit(transmit) => {
+                    shard.handle_written(transmit.bytes.len(), NOW);
+                    return Some(transmit.id);
+                }
+                Poll::Working => {}
+                Poll::Idle => return None,
+            }
+        }
+    }
+
+    fn rest(shard: &mut Shard) -> Vec<SubscriberId> {
+        std::iter::from_fn(|| write_one(shard)).collect()
+    }
+
+    /// Members leave at every point of a round, in every order: nobody who stays is missed or written twice.
+    #[test]
+    fn leaving_during_a_round() {
+        for members in 1..=5 {
+            for written_before in 0..=members {
+                for first in 0..members {
+                    for second in 0..members {
+                        let (mut shard, ids) = with_members(members);
+                        shard.handle_batch(&batch(1));
+                        let mut written: Vec<SubscriberId> = (0..written_before).filter_map(|_| write_one(&mut shard)).collect();
+                        shard.handle_closed(ids[first]);
+                        shard.handle_closed(ids[second]);
+                        written.extend(rest(&mut shard));
+                        let case = format!("{members} members, {written_before} written, then {first} and {second} leave");
+                        for (at, id) in ids.iter().enumerate() {
+                            let times = written.iter().filter(|&other| other == id).count();
+                            let may_miss = at == first || at == second;
+                            assert!(times == 1 || (may_miss && times == 0), "{case}: {at} is written {times} times");
+                        }
+                        assert!(shard.wants_batch(), "{case}: the round ends");
+                    }
+                }
+            }
+        }
+    }
 }
