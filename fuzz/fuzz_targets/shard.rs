@@ -153,7 +153,7 @@ impl World {
             }
             Operation::Writable(which) => {
                 if let Some(id) = self.pick(which) {
-                    self.shard.handle_writable(id, self.now);
+                    self.shard.handle_writable(id);
                 }
             }
             Operation::Break(which) => {
@@ -280,7 +280,7 @@ impl World {
         for _ in 0..100_000 {
             let ids: Vec<_> = self.readers.keys().copied().collect();
             for id in ids {
-                self.shard.handle_writable(id, self.now);
+                self.shard.handle_writable(id);
             }
             let mut busy = self.write(|len| len);
             self.collect();

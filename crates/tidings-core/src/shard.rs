@@ -20,14 +20,15 @@ mod deadlines;
 mod pages;
 mod reading;
 mod round;
+mod terms;
 
 pub use deadlines::Millis;
 pub use pages::{Page, PageFailed, PageId, PageRequest};
+pub use terms::{CloseReason, Closed, EndStyle, Gap, Lag, LagPolicy, NewSubscriber, Poll, ShardConfig, ShardStats, SubscriberId, Transmit};
 
 use crate::{
-    Epoch, GapReason, Map, Record, Window,
+    Map, Record, Window,
     feed::{Feed, FeedKey, Filter, Routes},
-    limits,
 };
 use bytes::Bytes;
 use deadlines::Coarse;
@@ -36,237 +37,6 @@ use round::Round;
 use slab::Slab;
 use std::{collections::VecDeque, sync::Arc};
 
-/// What happens to a reader that falls too far behind, where the store cannot serve it from the log.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[non_exhaustive]
-pub enum LagPolicy {
-    /// Close the connection; the client resumes with its cursor, and is told if that place is gone.
-    Disconnect,
-    /// Jump to the newest event and say so with a gap event.
-    Gap,
-}
-
-/// How a planned end ends (N-17, S-42).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[non_exhaustive]
-pub enum EndStyle {
-    /// The proper end of the response.
-    Clean,
-    /// Break the response off, for clients that stop on a clean end.
-    Abort,
-}
-
-/// Why a subscriber is gone.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-#[non_exhaustive]
-pub enum CloseReason {
-    /// The client went, or its connection broke.
-    Client,
-    /// Its maximum age was reached.
-    Age,
-    /// Its rights ended.
-    Expired,
-    /// The hub is draining.
-    Drain,
-    /// It fell behind a bound.
-    Lagged,
-    /// It took no byte for too long.
-    Stalled,
-    /// The store could not be read.
-    Store,
-    /// The shard failed and was rebuilt.
-    Failed,
-}
-
-impl CloseReason {
-    /// Every reason, for counters by reason.
-    pub const ALL: [CloseReason; 8] = [
-        CloseReason::Client,
-        CloseReason::Age,
-        CloseReason::Expired,
-        CloseReason::Drain,
-        CloseReason::Lagged,
-        CloseReason::Stalled,
-        CloseReason::Store,
-        CloseReason::Failed,
-    ];
-
-    /// The word for metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            CloseReason::Client => "client",
-            CloseReason::Age => "age",
-            CloseReason::Expired => "expired",
-            CloseReason::Drain => "drain",
-            CloseReason::Lagged => "lagged",
-            CloseReason::Stalled => "stalled",
-            CloseReason::Store => "store",
-            CloseReason::Failed => "failed",
-        }
-    }
-}
-
-/// The settings of a shard.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct ShardConfig {
-    /// The log's epoch, for ids in gaps and priming.
-    pub epoch: Epoch,
-    /// Secret and random in production; it decides retry times, spread and hash order.
-    pub seed: u64,
-    /// Bytes of records whose pointers the ring keeps.
-    pub window_bytes: usize,
-    /// Pointers the ring keeps.
-    pub window_events: usize,
-    /// Bytes merged into one write.
-    pub frame_bytes: usize,
-    /// Silence after which a comment is written, in milliseconds.
-    pub heartbeat_ms: Option<u64>,
-    /// Without a byte taken for this long while some wait, a connection is closed.
-    pub stalled_ms: u64,
-    /// Bounds after which the lag policy applies; `None` when the store serves any lag.
-    pub lag: Option<Lag>,
-    /// Range of the reconnection time in a planned end.
-    pub retry_ms: (u32, u32),
-}
-
-/// How far a reader that has been live may fall behind.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Lag {
-    /// In bytes of records.
-    pub bytes: u64,
-    /// In events.
-    pub events: u64,
-    /// In milliseconds.
-    pub ms: u64,
-}
-
-impl ShardConfig {
-    /// The defaults of table N-40.
-    pub fn new(epoch: Epoch, seed: u64) -> ShardConfig {
-        ShardConfig {
-            epoch,
-            seed,
-            window_bytes: limits::WINDOW_BYTES,
-            window_events: limits::WINDOW_EVENTS,
-            frame_bytes: limits::FRAME_BYTES,
-            heartbeat_ms: Some(limits::HEARTBEAT_MS),
-            stalled_ms: limits::STALLED_WRITE_MS,
-            lag: Some(Lag { bytes: limits::LAG_BYTES, events: limits::LAG_EVENTS, ms: limits::LAG_MS }),
-            retry_ms: limits::RETRY_RANGE_MS,
-        }
-    }
-}
-
-/// A gap that is still to be told to a subscriber.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Gap {
-    /// The cursor it asked for.
-    pub requested: Box<str>,
-    /// Why it cannot be served.
-    pub reason: GapReason,
-}
-
-/// A subscriber as it arrives.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct NewSubscriber {
-    /// What it asked for, with which rights, in which form.
-    pub feed: FeedKey,
-    /// It has everything up to this sequence.
-    pub after: u64,
-    /// A gap to be told before anything else.
-    pub gap: Option<Gap>,
-    /// Its first bytes, framed (comment, `retry`, priming).
-    pub opening: Bytes,
-    /// Whether a planned end moves its cursor forward (N-13a).
-    pub prime: bool,
-    /// How a planned end ends.
-    pub end: EndStyle,
-    /// What happens when it falls too far behind.
-    pub lag_policy: LagPolicy,
-    /// When it is ended, and whether because of its age or its rights.
-    pub ends: Option<(Millis, CloseReason)>,
-}
-
-impl NewSubscriber {
-    /// With priming, a clean end, `disconnect`, and no end in sight.
-    pub fn new(feed: FeedKey, after: u64, opening: Bytes) -> NewSubscriber {
-        NewSubscriber { feed, after, gap: None, opening, prime: true, end: EndStyle::Clean, lag_policy: LagPolicy::Disconnect, ends: None }
-    }
-}
-
-/// Names a subscriber of one shard; never used again for another.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct SubscriberId {
-    slot: u32,
-    generation: u32,
-}
-
-impl SubscriberId {
-    /// The index of its slot: below the largest number of subscribers there ever were at once, so that the driver can keep its
-    /// connections in a table of the same shape.
-    pub fn index(self) -> usize {
-        self.slot as usize
-    }
-}
-
-/// Bytes to write to a connection now.
-#[derive(Debug)]
-pub struct Transmit {
-    /// To whom.
-    pub id: SubscriberId,
-    /// Shared with everyone who gets the same.
-    pub bytes: Bytes,
-}
-
-/// What [`Shard::poll_transmit`] found.
-#[derive(Debug)]
-pub enum Poll {
-    /// Write this, then say how it went.
-    Transmit(Transmit),
-    /// A bounded piece of reading was done for somebody; ask again, now or in the next turn.
-    Working,
-    /// Nothing until something happens.
-    Idle,
-}
-
-/// A subscriber that was removed; its connection is to be ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Closed {
-    /// Who.
-    pub id: SubscriberId,
-    /// Why.
-    pub reason: CloseReason,
-    /// How: forced ends abort wherever they are.
-    pub end: EndStyle,
-}
-
-/// What a shard has counted since it was made.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct ShardStats {
-    /// Events written to subscribers.
-    pub deliveries: u64,
-    /// Bytes taken by connections.
-    pub bytes: u64,
-    /// Subscribers gone, by [`CloseReason`] as index.
-    pub closed: [u64; CloseReason::ALL.len()],
-    /// Gaps told, by [`GapReason`] as index.
-    pub gaps: [u64; GapReason::ALL.len()],
-}
-
-impl ShardStats {
-    /// Adds what another shard, or an earlier one in the same place, has counted.
-    pub fn add(&mut self, other: &ShardStats) {
-        self.deliveries += other.deliveries;
-        self.bytes += other.bytes;
-        for (sum, count) in self.closed.iter_mut().chain(&mut self.gaps).zip(other.closed.iter().chain(&other.gaps)) {
-            *sum += count;
-        }
-    }
-}
-
 const NONE: u32 = u32::MAX;
 
 /// One connection: a feed, a cursor, a state. A cache line, so that a round over many touches one line each.
@@ -274,6 +44,8 @@ const NONE: u32 = u32::MAX;
 struct Slot {
     /// Lower bound while live (see [`Shard::put_behind`]), exact while behind: everything up to here was begun to be written.
     cursor: u64,
+    /// The cursor its client holds: of the last event or gap it was sent, or what it came or was primed with.
+    told: u64,
     generation: u32,
     feed: u32,
     /// Place in the feed's members while live.
@@ -330,7 +102,7 @@ enum Writing {
     /// Something pinned.
     Pinned,
     /// Events up to a sequence, to somebody behind.
-    Events { last: u64, events: u32 },
+    Events { last: u64, covered: u64, events: u32 },
 }
 
 /// The state machine. See the module documentation for the order of calls.
@@ -429,6 +201,7 @@ impl Shard {
         };
         let slot = Slot {
             cursor: new.after,
+            told: new.after,
             generation: self.generation,
             feed,
             place: NONE,
@@ -480,6 +253,7 @@ impl Shard {
                 let rest = frame.bytes.slice(taken.min(len)..);
                 if taken > 0 {
                     slot.cursor = frame.last;
+                    slot.told = frame.last;
                     self.stats.deliveries += u64::from(frame.events);
                 }
                 if all {
@@ -494,9 +268,10 @@ impl Shard {
                 behind.pinned = behind.pinned.slice(taken.min(len)..);
                 self.after_behind_write(id, taken, all, now);
             }
-            Writing::Events { last, events } => {
+            Writing::Events { last, covered, events } => {
                 if taken > 0 {
-                    slot.cursor = last;
+                    slot.cursor = covered;
+                    slot.told = last;
                     self.stats.deliveries += u64::from(events);
                 } else {
                     // Nothing was begun, so nothing has to be held: it is read again, from the cursor, when there is room.
@@ -512,7 +287,7 @@ impl Shard {
     }
 
     /// A connection that had taken less than it was offered takes bytes again. It is still starved until it has taken one.
-    pub fn handle_writable(&mut self, id: SubscriberId, _now: Millis) {
+    pub fn handle_writable(&mut self, id: SubscriberId) {
         if self.is_behind(id) && self.behind_of(id).blocked {
             self.behind_of(id).blocked = false;
             self.queue(id);
@@ -570,8 +345,8 @@ impl Shard {
             self.leave_members(id);
         }
         let slot = self.slots.remove(id.index());
-        if slot.behind != NONE {
-            self.behind.remove(slot.behind as usize);
+        if slot.behind != NONE && self.behind.remove(slot.behind as usize).waits_for_page {
+            self.stop_waiting(id);
         }
         self.stats.closed[reason as usize] += 1;
         let feed = &mut self.feeds[slot.feed as usize];

@@ -85,7 +85,7 @@ fn announce(settings: &Settings, server: &Server, bound: SocketAddr) {
     if settings.is_open() {
         warn!("access is open: anybody who can reach {bound} may publish and subscribe; set publish-key to guard publishing");
     }
-    if settings.hub.publish_keys.iter().any(|key| key.len() < KEY_BYTES) {
+    if settings.hub.publish_keys.iter().any(|key| key.expose().len() < KEY_BYTES) {
         warn!("a publisher key has fewer than {KEY_BYTES} characters and can be guessed; make one with: openssl rand -hex 32");
     }
     info!("events are kept in memory only: after a restart readers are told that earlier ones are gone");

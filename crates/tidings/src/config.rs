@@ -3,7 +3,7 @@
 //! It knows what can be set and what each setting means, not where a value was read from (flags, environment and files are the binary's)
 //! nor what is done with it.
 
-use std::{net::IpAddr, time::Duration};
+use std::{fmt, net::IpAddr, time::Duration};
 use tidings_core::limits;
 
 /// Everything that can be set. Start from [`Config::default`] and change fields.
@@ -78,7 +78,7 @@ pub struct Config {
     pub drain_hard: Duration,
 
     /// Static bearer keys that guard publishing (N-33). Empty: open access.
-    pub publish_keys: Vec<String>,
+    pub publish_keys: Vec<Secret>,
     /// Origins whose pages may read and publish, as `https://example.com`, `https://*.example.com` or `*` (Z-11).
     pub cors_origins: Vec<String>,
     /// Further origins whose pages may publish.
@@ -140,6 +140,35 @@ impl Default for Config {
 }
 
 pub use tidings_core::shard::{EndStyle, LagPolicy};
+
+/// A text that is compared and never shown: printing settings must not print keys.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AsRef<str> for Secret {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<T: Into<String>> From<T> for Secret {
+    fn from(text: T) -> Self {
+        Secret(text.into())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
 
 /// What a reader gets after a gap (N-14).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

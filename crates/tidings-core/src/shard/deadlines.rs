@@ -193,7 +193,6 @@ impl Shard {
                 false
             }
             LagPolicy::Gap => {
-                self.stop_waiting(id);
                 let requested = Position { epoch: self.config.epoch, sequence: covered }.to_string().into();
                 let behind = self.behind_of(id);
                 behind.gap.get_or_insert(Gap { requested, reason: GapReason::Lagged });

@@ -170,17 +170,12 @@ impl Shard {
         self.queue(id);
     }
 
-    /// Ends the wait of somebody whose place changed while it waited: the page it waits for would be the wrong one.
+    /// Somebody who waits for a page is leaving: a store that hangs must not make the lists grow with every reconnect.
     pub(super) fn stop_waiting(&mut self, id: SubscriberId) {
-        let behind = self.behind_of(id);
-        behind.page = None;
-        if behind.waits_for_page {
-            behind.waits_for_page = false;
-            self.pages.wanted.retain(|&other| other != id);
-            for entry in self.pages.entries.values_mut() {
-                if let Entry::Reading { waiting, .. } = entry {
-                    waiting.retain(|&other| other != id);
-                }
+        self.pages.wanted.retain(|&other| other != id);
+        for entry in self.pages.entries.values_mut() {
+            if let Entry::Reading { waiting, .. } = entry {
+                waiting.retain(|&other| other != id);
             }
         }
     }

@@ -107,7 +107,7 @@ impl Shard {
                 return self.transmit_pinned(id);
             }
             self.behind[slot].page = page.filter(|_| full);
-            let events = found.len() as u32;
+            let (last, events) = (found.last().unwrap_or(first).position().sequence, found.len() as u32);
             let bytes = if let [record] = found {
                 key.bytes(record)
             } else {
@@ -118,7 +118,7 @@ impl Shard {
                 bytes.freeze()
             };
             self.behind[slot].pinned = bytes.clone();
-            self.in_flight = Some(InFlight { id, len: bytes.len(), what: Writing::Events { last: covered, events } });
+            self.in_flight = Some(InFlight { id, len: bytes.len(), what: Writing::Events { last, covered, events } });
             return Poll::Transmit(Transmit { id, bytes });
         }
         self.slots[id.index()].cursor = covered;
@@ -139,6 +139,7 @@ impl Shard {
         let resume_at = Position { epoch: self.config.epoch, sequence: resume_at };
         let text = wire::gap(&gap.requested, earliest.as_ref().map(EventId::as_str), gap.reason, resume_at);
         self.stats.gaps[gap.reason as usize] += 1;
+        self.slots[id.index()].told = resume_at.sequence;
         self.behind_of(id).pinned = wire::frame(key.framing, text.as_bytes());
     }
 
@@ -146,8 +147,10 @@ impl Shard {
         let slot = &self.slots[id.index()];
         let framing = self.feeds[slot.feed as usize].key.framing;
         let behind = &self.behind[slot.behind as usize];
-        // With a gap untold the old cursor must stay: moved forward, it would hide the loss for ever.
-        let prime = (slot.prime && behind.gap.is_none()).then_some(Position { epoch: self.config.epoch, sequence: slot.cursor });
+        // With a gap untold the old cursor must stay: moved forward, it would hide the loss for ever. One that stands where the reader
+        // has got to needs no move.
+        let prime = (slot.prime && behind.gap.is_none() && slot.cursor > slot.told)
+            .then_some(Position { epoch: self.config.epoch, sequence: slot.cursor });
         let end = slot.end;
         let text = wire::ending(self.rng.between(self.config.retry_ms), prime);
         let mut bytes = BytesMut::from(&wire::frame(framing, text.as_bytes())[..]);

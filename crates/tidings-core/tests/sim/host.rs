@@ -339,12 +339,12 @@ impl Host {
     }
 
     /// A socket takes bytes again, or only says so.
-    pub(crate) fn writable(&mut self, reader: &mut Reader, now: Millis) {
+    pub(crate) fn writable(&mut self, reader: &mut Reader) {
         if let Some(conn) = &mut reader.conn
             && let Some(id) = conn.id
         {
             (conn.blocked, conn.wavered) = (false, true);
-            self.shard.handle_writable(id, now);
+            self.shard.handle_writable(id);
         }
     }
 

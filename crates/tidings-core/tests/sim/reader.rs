@@ -205,9 +205,11 @@ impl Reader {
         // With a gap untold the cursor stays, or the loss would be hidden for ever.
         let untold = log.is_forgetful() || log.wanted(conn.begun, log.head(), &self.question).any(|entry| log.is_gone(entry));
         if self.prime && conn.owed.is_none() && !untold {
-            let moved = Position::parse(self.cursor()).ok_or("a planned end that moved no cursor (N-13a)")?;
-            if moved.sequence < conn.begun.max(conn.settled) {
-                return Err(format!("a planned end moved the cursor to {moved} only (N-13a)"));
+            // The id of the last event does as well as a position, if nothing was covered since.
+            let cursor = self.cursor();
+            let place = Position::parse(cursor).map(|at| at.sequence).or_else(|| log.by_id(cursor).map(|entry| entry.sequence));
+            if place.ok_or("a planned end without a cursor (N-13a)")? < conn.begun.max(conn.settled) {
+                return Err(format!("a planned end left the cursor at {cursor} (N-13a)"));
             }
         }
         Ok(())

@@ -213,7 +213,7 @@ impl World {
                 if let Some((host, true, is_stalled)) = of
                     && (!is_stalled || self.ctx.rng.chance(1, 4))
                 {
-                    self.hosts[host].writable(&mut self.readers[reader], self.ctx.now);
+                    self.hosts[host].writable(&mut self.readers[reader]);
                 }
                 Ok(())
             }
@@ -378,10 +378,10 @@ impl World {
         if let Some((of, Some(id))) = self.readers[reader].conn.as_ref().map(|conn| (conn.host, conn.id))
             && !self.readers[reader].conn.as_ref().is_some_and(|conn| conn.blocked)
         {
-            self.hosts[of].shard.handle_writable(id, self.ctx.now);
+            self.hosts[of].shard.handle_writable(id);
             // Somebody whom this shard may not know, or knew under another connection.
             if of != host && !self.hosts[host].knows(id) {
-                self.hosts[host].shard.handle_writable(id, self.ctx.now);
+                self.hosts[host].shard.handle_writable(id);
                 self.hosts[host].shard.handle_closed(id);
             }
         }
@@ -464,7 +464,7 @@ impl World {
                 if let Some(conn) = &mut this.conn {
                     conn.mood = Mood::Fast;
                     if conn.blocked {
-                        self.hosts[conn.host].writable(this, self.ctx.now);
+                        self.hosts[conn.host].writable(this);
                     }
                 }
                 self.readers[reader].receive(usize::MAX, &self.log, &mut self.ctx.counts)?;

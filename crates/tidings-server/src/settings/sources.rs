@@ -40,7 +40,7 @@ pub(crate) fn resolve(flags: Given, env: impl Iterator<Item = (String, String)>,
         if keys.is_empty() {
             return Err(format!("publish-key-file {} holds no key; write one a line", path.display()));
         }
-        settings.hub.publish_keys.extend(keys);
+        settings.hub.publish_keys.extend(keys.into_iter().map(tidings::Secret::from));
     }
     settings.check()?;
     Ok(settings)
@@ -282,7 +282,7 @@ mod tests {
         let file = path.to_str().unwrap();
         fs::write(&path, "one\n\n  two \n").unwrap();
         let settings = resolve(flag("publish-key", "three"), env(&[("TIDINGS_PUBLISH_KEY_FILE", file)]), None).unwrap();
-        assert_eq!(settings.hub.publish_keys, ["three", "one", "two"]);
+        assert_eq!(settings.hub.publish_keys, ["three", "one", "two"].map(tidings::Secret::from));
         for (text, complaint) in [("", "holds no key"), ("two words\n", "letters, digits")] {
             fs::write(&path, text).unwrap();
             let got = resolve(flag("publish-key-file", file), env(&[]), None);

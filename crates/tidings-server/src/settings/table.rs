@@ -32,7 +32,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
     Setting {
         name: "publish-key",
         group: ACCESS,
-        kind: Kind::List { form: "KEY", add: |s, text| publish_key(text).map(|key| s.hub.publish_keys.push(key)) },
+        kind: Kind::List { form: "KEY", add: |s, text| publish_key(text).map(|key| s.hub.publish_keys.push(key.into())) },
         default: "",
         rule: "N-33",
         help: "A bearer key that publishers must send. Prefer the environment or a file: flags can be seen by other users of the machine",

@@ -14,7 +14,7 @@ use std::{
 };
 use tidings_core::{
     Record, Topic, limits,
-    shard::{CloseReason, NewSubscriber, Page, PageFailed, PageId, Poll, Shard, ShardConfig, ShardStats, SubscriberId, Transmit},
+    shard::{CloseReason, Millis, NewSubscriber, Page, PageFailed, PageId, Poll, Shard, ShardConfig, ShardStats, SubscriberId, Transmit},
 };
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -183,7 +183,7 @@ impl Driver {
         std::mem::swap(&mut turn.signals, &mut lock(&self.shared.signals));
         for (id, signal) in turn.signals.drain(..) {
             match signal {
-                Signal::Writable => turn.shard.handle_writable(id, now),
+                Signal::Writable => turn.shard.handle_writable(id),
                 Signal::Gone => turn.shard.handle_closed(id),
             }
         }
@@ -203,41 +203,54 @@ impl Driver {
         } else {
             more = true;
         }
-        for sent in 0.. {
-            if sent == TRANSMITS_PER_TURN {
-                more = true;
-                break;
-            }
+        more |= Self::transmit(turn, now);
+        while let Some(request) = turn.shard.poll_page_request() {
+            let (id, shared, incarnation) = (request.id, self.shared.clone(), turn.incarnation);
+            let read = (self.read)(request);
+            tokio::spawn(async move { shared.send(Command::Page(incarnation, id, read.await)) });
+        }
+        // A page that somebody else is reading already may have made its reader ready.
+        more |= Self::transmit(turn, now);
+        more |= Self::settle(turn);
+        self.publish_counters(turn);
+        more
+    }
+
+    /// Writes what there is to write, up to a bound; true if it was reached.
+    fn transmit(turn: &mut Turn, now: Millis) -> bool {
+        for _ in 0..TRANSMITS_PER_TURN {
             match turn.shard.poll_transmit(now) {
                 Poll::Transmit(Transmit { id, bytes }) => {
                     let taken = turn.mailboxes[id.index()].as_ref().map_or(0, |mailbox| mailbox.write(&bytes));
                     turn.shard.handle_written(taken, now);
                 }
                 Poll::Working => {}
-                Poll::Idle => break,
+                Poll::Idle => return false,
             }
         }
-        while let Some(request) = turn.shard.poll_page_request() {
-            let (id, shared, incarnation) = (request.id, self.shared.clone(), turn.incarnation);
-            let read = (self.read)(request);
-            tokio::spawn(async move { shared.send(Command::Page(incarnation, id, read.await)) });
-        }
+        true
+    }
+
+    /// Ends the bodies of those the shard has closed; true if there were any.
+    fn settle(turn: &mut Turn) -> bool {
+        let mut any = false;
         while let Some(closed) = turn.shard.poll_closed() {
+            any = true;
             if let Some(mailbox) = turn.mailboxes.get_mut(closed.id.index()).and_then(Option::take) {
                 match closed.reason {
                     CloseReason::Age | CloseReason::Expired | CloseReason::Drain => mailbox.finish(closed.end),
                     _ => mailbox.break_off(),
                 }
-                more = true;
             }
         }
-        self.publish_counters(turn);
-        more
+        any
     }
 
     fn obey(&self, turn: &mut Turn, command: Command) {
         match command {
             Command::Subscribe(new, mailbox, _permit) => {
+                // A new subscriber may get the slot of somebody just closed, whose body has to be ended first.
+                Self::settle(turn);
                 let id = turn.shard.subscribe(*new, self.clock.now());
                 if turn.mailboxes.len() <= id.index() {
                     turn.mailboxes.resize(id.index() + 1, None);

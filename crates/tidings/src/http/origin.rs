@@ -356,7 +356,7 @@ mod tests {
         ] {
             check(&open, "localhost:4680", origin, &Standing::Foreign);
         }
-        let keyed = config(|config| config.publish_keys = texts(&["k"]));
+        let keyed = config(|config| config.publish_keys = vec!["k".into()]);
         check(&keyed, "localhost:4680", "http://localhost:3000", &Standing::Foreign);
         check(&keyed, "localhost:4680", "http://localhost:4680", &Standing::Own);
     }
@@ -478,10 +478,10 @@ mod tests {
         assert!(status(&open, &["192.168.1.5:80"], "192.168.1.5") && !status(&open, &["192.168.1.5:80"], "192.168.1.6"));
         assert!(!status(&open, &["0.0.0.0:80"], "evil.example"));
         // With keys only a public URL turns the check on.
-        let keyed = config(|config| config.publish_keys = texts(&["k"]));
+        let keyed = config(|config| config.publish_keys = vec!["k".into()]);
         assert!(status(&keyed, &local, "anything.example"));
         let public = config(|config| {
-            config.publish_keys = texts(&["k"]);
+            config.publish_keys = vec!["k".into()];
             config.public_url = Some("https://hub.example:8443/x".to_owned());
         });
         assert!(status(&public, &local, "hub.example") && !status(&public, &local, "anything.example"));

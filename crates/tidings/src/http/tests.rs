@@ -193,7 +193,7 @@ async fn cursors() {
         let mut answer = get(&service, &head).await;
         assert_eq!(answer.header("mercure-last-event-id"), Some(&*ids[0]), "{name}");
         let text = read_until(&mut answer.body, &ids[2]).await;
-        assert!(!text.contains("e1") && text.contains("data: e2\n") && text.contains("data: e3\n"), "{name}: {text}");
+        assert!(!text.contains("data: e1\n") && text.contains("data: e2\n") && text.contains("data: e3\n"), "{name}: {text}");
         assert!(!text.contains("tidings.gap"), "{name}");
     }
     // N-14: an empty cursor is none: primed, and no header.
@@ -346,7 +346,7 @@ async fn look() {
 /// N-30, N-32, N-33: what a publish key guards, and what not.
 #[tokio::test]
 async fn keys() {
-    let hub = hub(|config| config.publish_keys = vec!["s3cret".to_owned()]);
+    let hub = hub(|config| config.publish_keys = vec!["s3cret".into()]);
     let service = hub.service();
     for (head, status, challenge) in [
         ("POST /publish/a", 401, Some("Bearer")),
