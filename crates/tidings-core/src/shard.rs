@@ -24,7 +24,9 @@ mod terms;
 
 pub use deadlines::Millis;
 pub use pages::{Page, PageFailed, PageId, PageRequest};
-pub use terms::{CloseReason, Closed, EndStyle, Gap, Lag, LagPolicy, NewSubscriber, Poll, ShardConfig, ShardStats, SubscriberId, Transmit};
+pub use terms::{
+    CloseReason, Closed, EndStyle, Gap, HeartbeatForm, Lag, LagPolicy, NewSubscriber, Poll, ShardConfig, ShardStats, SubscriberId, Transmit,
+};
 
 use crate::{
     Map, Record, Window,
@@ -60,6 +62,7 @@ struct Slot {
     end: EndStyle,
     lag_policy: LagPolicy,
     prime: bool,
+    heartbeat: HeartbeatForm,
     /// It has been live, so from now on falling behind is lag and not replay.
     was_live: bool,
 }
@@ -213,6 +216,7 @@ impl Shard {
             end: new.end,
             lag_policy: new.lag_policy,
             prime: new.prime,
+            heartbeat: new.heartbeat,
             was_live: false,
         };
         let id = SubscriberId { slot: self.slots.insert(slot) as u32, generation: self.generation };

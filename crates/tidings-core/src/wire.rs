@@ -18,6 +18,8 @@ pub enum Framing {
 pub const FINAL_CHUNK: &[u8] = b"0\r\n\r\n";
 /// One comment line with text in it and no blank line after it, which every known client skips without a phantom event (S-24).
 pub const HEARTBEAT: &str = ": hb\n";
+/// A heartbeat that consumers see who ignore comments when they time idleness (S-26). It moves no cursor, and its data is JSON.
+pub const HEARTBEAT_EVENT: &str = "event: tidings.heartbeat\ndata: {}\n\n";
 /// The type of the event that says that others are missing (N-14).
 pub const GAP_TYPE: &str = "tidings.gap";
 

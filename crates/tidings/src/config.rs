@@ -30,6 +30,8 @@ pub struct Config {
 
     /// Silence after which a comment is sent; `None` never sends one (S-24).
     pub heartbeat: Option<Duration>,
+    /// Whether it is a comment or an event (S-26).
+    pub heartbeat_form: HeartbeatForm,
     /// Range of the random reconnection time told to each connection (S-41).
     pub retry: (Duration, Duration),
     /// Age at which a stream is ended so that its client reconnects, plus or minus a fifth; `None` never ends one.
@@ -50,7 +52,7 @@ pub struct Config {
     pub end: EndStyle,
     /// Whether streams without a cursor are primed (N-13a).
     pub prime: bool,
-    /// Exceptions to `end`, `prime` and `lag_policy` by topic prefix; the longest prefix that applies wins.
+    /// Exceptions to `end`, `prime`, `lag_policy` and `heartbeat_form` by topic prefix; the longest prefix that applies wins.
     pub prefixes: Vec<PrefixRule>,
 
     /// Bytes of events kept in memory.
@@ -105,6 +107,7 @@ impl Default for Config {
             topics_per_event: limits::TOPICS_PER_EVENT,
             matchers: limits::MATCHERS,
             heartbeat: Some(ms(limits::HEARTBEAT_MS)),
+            heartbeat_form: HeartbeatForm::Comment,
             retry: (ms(limits::RETRY_RANGE_MS.0.into()), ms(limits::RETRY_RANGE_MS.1.into())),
             max_age: None,
             stalled_write: ms(limits::STALLED_WRITE_MS),
@@ -139,7 +142,7 @@ impl Default for Config {
     }
 }
 
-pub use tidings_core::shard::{EndStyle, LagPolicy};
+pub use tidings_core::shard::{EndStyle, HeartbeatForm, LagPolicy};
 
 /// A text that is compared and never shown: printing settings must not print keys.
 #[derive(Clone, PartialEq, Eq)]
@@ -192,11 +195,13 @@ pub struct PrefixRule {
     pub end: Option<EndStyle>,
     /// The lag policy there, if set.
     pub lag_policy: Option<LagPolicy>,
+    /// The form of heartbeats there, if set.
+    pub heartbeat_form: Option<HeartbeatForm>,
 }
 
 impl PrefixRule {
     /// A rule that changes nothing yet.
     pub fn new(prefix: impl Into<String>) -> Self {
-        PrefixRule { prefix: prefix.into(), prime: None, end: None, lag_policy: None }
+        PrefixRule { prefix: prefix.into(), prime: None, end: None, lag_policy: None, heartbeat_form: None }
     }
 }

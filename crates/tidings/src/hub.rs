@@ -6,7 +6,7 @@ mod log;
 mod start;
 
 use crate::{
-    Aborted, AfterGap, Config, EndStyle, EventBody, EventStore, EventStream, LagPolicy, MemoryStore, StoreError,
+    Aborted, AfterGap, Config, EndStyle, EventBody, EventStore, EventStream, HeartbeatForm, LagPolicy, MemoryStore, StoreError,
     delivery::{Clock, Delivery, ReadPage},
     replay::Replay,
     telemetry::{Counters, Snapshot},
@@ -161,6 +161,8 @@ pub struct Subscription {
     pub after_gap: Option<AfterGap>,
     /// What happens when the reader falls too far behind; `None` is the hub's setting.
     pub lag_policy: Option<LagPolicy>,
+    /// What is sent in silence (S-26); `None` is the hub's setting.
+    pub heartbeat_form: Option<HeartbeatForm>,
 }
 
 impl Subscription {
@@ -174,6 +176,7 @@ impl Subscription {
             end: None,
             after_gap: None,
             lag_policy: None,
+            heartbeat_form: None,
         }
     }
 
@@ -520,6 +523,7 @@ impl Granted {
         new.prime = prime;
         new.end = subscription.end.or(rule.and_then(|rule| rule.end)).unwrap_or(config.end);
         new.lag_policy = subscription.lag_policy.or(rule.and_then(|rule| rule.lag_policy)).unwrap_or(config.lag_policy);
+        new.heartbeat = subscription.heartbeat_form.or(rule.and_then(|rule| rule.heartbeat_form)).unwrap_or(config.heartbeat_form);
         new.ends = ends;
         let body = inner.delivery.open(new).await.ok_or(SubscribeError::ShuttingDown)?;
         inner.counters.subscriptions.fetch_add(1, Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! Time in a shard: heartbeats, planned ends, stalled writes and lag, from coarse ticks that visit a slice of the table each, never
 //! from a timer per connection. It knows milliseconds that somebody else counts.
 
-use super::{CloseReason, Gap, LagPolicy, NONE, Shard, SubscriberId};
+use super::{CloseReason, Gap, HeartbeatForm, LagPolicy, NONE, Shard, SubscriberId};
 use crate::{GapReason, Position, limits, wire};
 
 /// Milliseconds on a clock that never goes back; where it starts is its owner's business.
@@ -142,12 +142,16 @@ impl Shard {
             return;
         }
         let framing = self.feeds[slot.feed as usize].key.framing;
+        let heartbeat = match slot.heartbeat {
+            HeartbeatForm::Comment => wire::HEARTBEAT,
+            HeartbeatForm::Event => wire::HEARTBEAT_EVENT,
+        };
         if slot.behind == NONE {
             self.put_behind(id, now, false);
         }
         let behind = self.behind_of(id);
         if behind.pinned.is_empty() && !behind.blocked && behind.ending.is_none() {
-            behind.pinned = wire::frame(framing, wire::HEARTBEAT.as_bytes());
+            behind.pinned = wire::frame(framing, heartbeat.as_bytes());
             self.queue(id);
         }
     }
@@ -200,6 +204,54 @@ impl Shard {
                 self.slots[id.index()].cursor = tail;
                 self.queue(id);
                 true
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Epoch, FeedKey, Filter, Framing, Grant, Matchers,
+        shard::{NewSubscriber, Poll, ShardConfig},
+    };
+    use bytes::Bytes;
+    use std::sync::Arc;
+
+    /// S-24, S-26: after silence, and never later than the interval, comes what was chosen: a comment or an event.
+    #[test]
+    fn heartbeats() {
+        for (form, framing, expected) in [
+            (HeartbeatForm::Comment, Framing::Plain, ": hb\n"),
+            (HeartbeatForm::Comment, Framing::Chunked, "5\r\n: hb\n\r\n"),
+            (HeartbeatForm::Event, Framing::Plain, "event: tidings.heartbeat\ndata: {}\n\n"),
+        ] {
+            let mut shard = Shard::new(ShardConfig::new(Epoch(1), 1), 0, Millis::ZERO);
+            let feed = FeedKey { filter: Arc::new(Filter::new(Matchers::all(), &Grant::open())), framing, topics_field: false };
+            let mut new = NewSubscriber::new(feed, 0, Bytes::from_static(b": ok\n"));
+            new.heartbeat = form;
+            shard.subscribe(new, Millis::ZERO);
+            let mut written = Vec::new();
+            for now in (0..=2 * limits::HEARTBEAT_MS).step_by(10).map(Millis) {
+                shard.handle_tick(now);
+                loop {
+                    match shard.poll_transmit(now) {
+                        Poll::Transmit(transmit) => {
+                            written.push((now.0, transmit.bytes.clone()));
+                            shard.handle_written(transmit.bytes.len(), now);
+                        }
+                        Poll::Working => {}
+                        Poll::Idle => break,
+                    }
+                }
+            }
+            assert_eq!(written[0], (0, Bytes::from_static(b": ok\n")));
+            assert!(written.len() >= 3, "{written:?}");
+            for pair in written.windows(2) {
+                assert_eq!(pair[1].1, expected);
+                let silence = pair[1].0 - pair[0].0;
+                assert!((limits::HEARTBEAT_MS * 4 / 5..=limits::HEARTBEAT_MS).contains(&silence), "{silence} ms of silence");
             }
         }
     }

@@ -24,6 +24,16 @@ pub enum EndStyle {
     Abort,
 }
 
+/// What is written in silence (S-24, S-26).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum HeartbeatForm {
+    /// A comment line, which no client shows.
+    Comment,
+    /// An event of type `tidings.heartbeat`, for consumers that do not count comments as signs of life.
+    Event,
+}
+
 /// Why a subscriber is gone.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[non_exhaustive]
@@ -153,14 +163,26 @@ pub struct NewSubscriber {
     pub end: EndStyle,
     /// What happens when it falls too far behind.
     pub lag_policy: LagPolicy,
+    /// What it is written in silence.
+    pub heartbeat: HeartbeatForm,
     /// When it is ended, and whether because of its age or its rights.
     pub ends: Option<(Millis, CloseReason)>,
 }
 
 impl NewSubscriber {
-    /// With priming, a clean end, `disconnect`, and no end in sight.
+    /// With priming, a clean end, `disconnect`, comments as heartbeats, and no end in sight.
     pub fn new(feed: FeedKey, after: u64, opening: Bytes) -> NewSubscriber {
-        NewSubscriber { feed, after, gap: None, opening, prime: true, end: EndStyle::Clean, lag_policy: LagPolicy::Disconnect, ends: None }
+        NewSubscriber {
+            feed,
+            after,
+            gap: None,
+            opening,
+            prime: true,
+            end: EndStyle::Clean,
+            lag_policy: LagPolicy::Disconnect,
+            heartbeat: HeartbeatForm::Comment,
+            ends: None,
+        }
     }
 }
 

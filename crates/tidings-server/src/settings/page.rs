@@ -37,6 +37,7 @@ prefix = \"chat\"        # chat and chat/..., not chatter
 prime = false          # as the setting `prime`
 end = \"abort\"          # as the setting `end`
 lag_policy = \"gap\"     # as the setting `lag-policy`
+heartbeat_form = \"event\"  # as the setting `heartbeat-form`
 ```
 ";
 

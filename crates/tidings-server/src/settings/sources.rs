@@ -151,9 +151,10 @@ fn prefix_rule(place: &str, table: toml::Value) -> Result<PrefixRule, String> {
             "prefix" => {}
             "prime" => rule.prime = Some(value.as_bool().ok_or_else(|| wrong("write true or false".into()))?),
             "end" => rule.end = Some(table::end_style(text()).map_err(wrong)?),
+            "heartbeat_form" => rule.heartbeat_form = Some(table::heartbeat_form(text()).map_err(wrong)?),
             "lag_policy" => rule.lag_policy = Some(table::lag_policy(text()).map_err(wrong)?),
             _ => {
-                let known = ["prefix", "prime", "end", "lag_policy"].map(str::to_owned);
+                let known = ["prefix", "prime", "end", "lag_policy", "heartbeat_form"].map(str::to_owned);
                 return Err(unknown("the setting", name, &format!(" of {place}"), known.into_iter()));
             }
         }
@@ -238,7 +239,7 @@ mod tests {
         let settings = from_file(
             "listen = '0.0.0.0:0'\ninsecure_open = true\nheartbeat = 'off'\nmax_age = '2h'\nconnections = 7\nwindow_bytes = '32MiB'\n\
              cors_origins = ['https://a.example', 'https://b.example']\npublish_origins = 'https://c.example'\n\
-             [[prefix]]\nprefix = 'chat'\nprime = false\nend = 'abort'\n[[prefix]]\nprefix = 'quotes'\nlag_policy = 'gap'\n",
+             [[prefix]]\nprefix = 'chat'\nprime = false\nend = 'abort'\nheartbeat_form = 'event'\n[[prefix]]\nprefix = 'quotes'\nlag_policy = 'gap'\n",
         )
         .unwrap();
         assert!(settings.insecure_open && settings.listen.port() == 0);

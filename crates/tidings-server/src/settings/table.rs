@@ -4,7 +4,7 @@
 
 use super::{Kind, Setting};
 use std::{net::SocketAddr, time::Duration};
-use tidings::{AfterGap, EndStyle, LagPolicy, limits};
+use tidings::{AfterGap, EndStyle, HeartbeatForm, LagPolicy, limits};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -209,6 +209,14 @@ pub(crate) static SETTINGS: &[Setting] = &[
         help: "What a reader gets whose place in the log is gone, after it was told: everything that is kept, or only what is new",
     },
     Setting {
+        name: "heartbeat-form",
+        group: STREAMS,
+        kind: Kind::Choice { of: &["comment", "event"], set: |s, text| heartbeat_form(text).map(|form| s.hub.heartbeat_form = form) },
+        default: "comment",
+        rule: "S-24, S-26",
+        help: "What is sent in silence: a comment, or an event of type tidings.heartbeat for consumers that do not count comments as life",
+    },
+    Setting {
         name: "end",
         group: STREAMS,
         kind: Kind::Choice { of: &["clean", "abort"], set: |s, text| end_style(text).map(|end| s.hub.end = end) },
@@ -392,6 +400,14 @@ pub(crate) static SETTINGS: &[Setting] = &[
         help: "What to log: off, error, warn, info, debug or trace, also by target as in info,tidings::serve=debug. The signal USR1 switches to debug and back",
     },
 ];
+
+pub(super) fn heartbeat_form(text: &str) -> Result<HeartbeatForm, String> {
+    match text {
+        "comment" => Ok(HeartbeatForm::Comment),
+        "event" => Ok(HeartbeatForm::Event),
+        _ => Err(format!("`{text}` is not one of comment, event")),
+    }
+}
 
 pub(super) fn end_style(text: &str) -> Result<EndStyle, String> {
     match text {

@@ -118,7 +118,32 @@ impl Draft {
 
 /// A string is sent as it is, any other value as compact JSON.
 fn data(raw: &str) -> Result<String, Problem> {
-    if raw.starts_with('"') { serde_json::from_str(raw).map_err(in_words) } else { compact(raw) }
+    if raw.starts_with('"') { serde_json::from_str(raw).map_err(in_words) } else { Ok(in_lines(compact(raw)?, limits::EVENT_DATA_LARGE)) }
+}
+
+/// Puts a line end after a comma wherever a line would otherwise be longer than consumers with line buffers read (S-45). Between tokens
+/// white space means nothing, so readers get the same value.
+fn in_lines(json: String, limit: usize) -> String {
+    if json.len() <= limit {
+        return json;
+    }
+    let bytes = json.as_bytes();
+    let mut lines = String::with_capacity(json.len() + json.len() / limit + 1);
+    let (mut begin, mut comma, mut at) = (0, None, 0);
+    while at < bytes.len() {
+        let len = if bytes[at] == b'"' { string_len(&json[at..]) } else { 1 };
+        if let Some(end) = comma.filter(|_| at + len - begin > limit) {
+            lines.push_str(&json[begin..end]);
+            lines.push('\n');
+            (begin, comma) = (end, None);
+        }
+        if bytes[at] == b',' {
+            comma = Some(at + 1);
+        }
+        at += len;
+    }
+    lines.push_str(&json[begin..]);
+    lines
 }
 
 /// How deep arrays and objects may lie in each other: what common parsers read without running out of stack.
@@ -181,6 +206,23 @@ fn in_words(error: serde_json::Error) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// S-45: long values get line ends between tokens, never inside one, and stay the same value.
+    #[test]
+    fn long_json_gets_lines() {
+        assert_eq!(in_lines("[1,22,333,4]".into(), 6), "[1,22,\n333,4]");
+        assert_eq!(in_lines("[1,22,333,4]".into(), 12), "[1,22,333,4]");
+        assert_eq!(in_lines(r#"{"a":"1,2,3,4","b":0}"#.into(), 15), "{\"a\":\"1,2,3,4\",\n\"b\":0}");
+        assert_eq!(in_lines(r#"["no comma outside, of this \",\" string"]"#.into(), 4), r#"["no comma outside, of this \",\" string"]"#);
+        let long: Vec<String> = (0..40_000).map(|n| format!("é{n}")).collect();
+        let json = serde_json::to_string(&long).unwrap();
+        let lines = in_lines(json.clone(), limits::EVENT_DATA_LARGE);
+        assert!(
+            lines.lines().all(|line| line.len() <= limits::EVENT_DATA_LARGE)
+                && lines.lines().count() == json.len() / limits::EVENT_DATA_LARGE + 1
+        );
+        assert_eq!(serde_json::from_str::<Vec<String>>(&lines).unwrap(), long);
+    }
 
     fn parse(text: &str) -> Result<Event, Problem> {
         event(text, limits::TOPICS_PER_EVENT)

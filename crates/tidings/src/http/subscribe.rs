@@ -14,7 +14,7 @@ use super::{
     query::{decode_path, pairs, url_pairs},
     response::ResponseBody,
 };
-use crate::{AfterGap, Config, EndStyle, Granted, SubscribeError, Subscription};
+use crate::{AfterGap, Config, EndStyle, Granted, HeartbeatForm, SubscribeError, Subscription};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Version, header, request::Parts};
 use tidings_core::{Matchers, TopicMatcher, limits};
 
@@ -76,6 +76,7 @@ struct Question {
     prime: Setting<bool>,
     after_gap: Setting<AfterGap>,
     end: Setting<EndStyle>,
+    heartbeat_form: Setting<HeartbeatForm>,
     topics_field: bool,
 }
 
@@ -133,6 +134,10 @@ impl Question {
                 let table = [("clean", EndStyle::Clean), ("abort", EndStyle::Abort)];
                 self.end.take("end", &table, "`clean` or `abort`", value, in_body)?;
             }
+            "heartbeat_form" => {
+                let table = [("comment", HeartbeatForm::Comment), ("event", HeartbeatForm::Event)];
+                self.heartbeat_form.take("heartbeat_form", &table, "`comment` or `event`", value, in_body)?;
+            }
             "fields" => {
                 if value != "topic" {
                     return Err(Problem::Value { name: "fields", allowed: "`topic`", given: value.to_owned() });
@@ -157,6 +162,7 @@ impl Question {
         subscription.prime = self.prime.value();
         subscription.after_gap = self.after_gap.value();
         subscription.end = self.end.value();
+        subscription.heartbeat_form = self.heartbeat_form.value();
         Ok(subscription)
     }
 }
