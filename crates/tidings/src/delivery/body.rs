@@ -2,7 +2,7 @@
 //!
 //! It knows bytes and wakers. What is put into a mailbox, and when, is the shard's; there is no cursor, filter or lag logic here.
 
-use super::driver::Shared;
+use super::driver::{Incarnated, Shared};
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use std::{
@@ -11,7 +11,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
-use tidings_core::shard::{EndStyle, SubscriberId};
+use tidings_core::shard::EndStyle;
 
 /// The slot between a shard and a response body.
 pub(crate) struct Mailbox {
@@ -22,7 +22,7 @@ pub(crate) struct Mailbox {
 #[derive(Default)]
 struct State {
     /// Known once the shard has taken the subscriber over.
-    id: Option<SubscriberId>,
+    id: Option<Incarnated>,
     frame: Option<Bytes>,
     /// The shard was told that there is no room, and waits to hear that there is.
     blocked: bool,
@@ -42,7 +42,7 @@ impl Mailbox {
     }
 
     /// The shard took the subscriber over; false if the body is gone already.
-    pub(super) fn attach(&self, id: SubscriberId) -> bool {
+    pub(super) fn attach(&self, id: Incarnated) -> bool {
         let mut state = self.state();
         state.id = Some(id);
         !state.gone

@@ -36,7 +36,7 @@ pub(super) enum Command {
 pub(crate) struct Shared {
     commands: Mutex<VecDeque<Command>>,
     /// Frees and farewells; each mailbox is in here at most once for each, so the number of connections bounds it.
-    signals: Mutex<Vec<(SubscriberId, Signal)>>,
+    signals: Mutex<Vec<(Incarnated, Signal)>>,
     wake: Notify,
     /// Bounds the subscriptions waiting to be taken over.
     pub(super) inbox: Arc<Semaphore>,
@@ -51,6 +51,14 @@ pub(crate) struct Shared {
     pub(super) failures: AtomicU64,
     pub(super) stopped: AtomicBool,
     stats: Mutex<ShardStats>,
+}
+
+/// A subscriber of one of the shards that stood in this place one after the other: a late word about an earlier one's is not about
+/// whoever has its slot now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Incarnated {
+    incarnation: u64,
+    id: SubscriberId,
 }
 
 #[derive(Clone, Copy)]
@@ -87,11 +95,11 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    pub(super) fn writable(&self, id: SubscriberId) {
+    pub(super) fn writable(&self, id: Incarnated) {
         self.signal(id, Signal::Writable);
     }
 
-    pub(super) fn gone(&self, id: SubscriberId) {
+    pub(super) fn gone(&self, id: Incarnated) {
         self.signal(id, Signal::Gone);
     }
 
@@ -104,7 +112,7 @@ impl Shared {
         lock(&self.stats).clone()
     }
 
-    fn signal(&self, id: SubscriberId, signal: Signal) {
+    fn signal(&self, id: Incarnated, signal: Signal) {
         lock(&self.signals).push((id, signal));
         self.wake.notify_one();
     }
@@ -127,7 +135,7 @@ struct Turn {
     shard: Shard,
     /// By slot.
     mailboxes: Vec<Option<Arc<Mailbox>>>,
-    signals: Vec<(SubscriberId, Signal)>,
+    signals: Vec<(Incarnated, Signal)>,
     batch: Vec<Arc<Record>>,
     /// Which of the shards that stood here in turn: late pages of an earlier one are not this one's.
     incarnation: u64,
@@ -181,7 +189,10 @@ impl Driver {
             self.obey(turn, command);
         }
         std::mem::swap(&mut turn.signals, &mut lock(&self.shared.signals));
-        for (id, signal) in turn.signals.drain(..) {
+        for (Incarnated { incarnation, id }, signal) in turn.signals.drain(..) {
+            if incarnation != turn.incarnation {
+                continue;
+            }
             match signal {
                 Signal::Writable => turn.shard.handle_writable(id),
                 Signal::Gone => turn.shard.handle_closed(id),
@@ -255,7 +266,7 @@ impl Driver {
                 if turn.mailboxes.len() <= id.index() {
                     turn.mailboxes.resize(id.index() + 1, None);
                 }
-                let there = mailbox.attach(id);
+                let there = mailbox.attach(Incarnated { incarnation: turn.incarnation, id });
                 turn.mailboxes[id.index()] = Some(mailbox);
                 if !there {
                     turn.shard.handle_closed(id);
@@ -300,7 +311,6 @@ impl Driver {
             mailbox.break_off();
         }
         turn.signals.clear();
-        lock(&self.shared.signals).clear();
         turn.batch.clear();
         turn.incarnation += 1;
         // The new shard starts at the head: whatever brought the old one down, it is not met again on the live path.
