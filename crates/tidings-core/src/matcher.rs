@@ -129,7 +129,13 @@ impl Matchers {
 
     /// Whether any of them matches.
     pub fn matches(&self, topic: &Topic) -> bool {
-        self.0.iter().any(|matcher| matcher.matches(topic))
+        // Sorted: everything first, then exact ones, then prefixes. A long list of topics costs a binary search.
+        let (named, prefixes) = self.0.split_at(self.0.partition_point(|matcher| !matches!(matcher.0, Kind::Prefix(_))));
+        let among_named = |matcher: &TopicMatcher| match &matcher.0 {
+            Kind::Exact(name) => (**name).cmp(topic.as_str()),
+            Kind::All | Kind::Prefix(_) => std::cmp::Ordering::Equal,
+        };
+        named.binary_search_by(among_named).is_ok() || prefixes.iter().any(|matcher| matcher.matches(topic))
     }
 
     /// Whether any of them matches any of the topics (M-2, M-22).

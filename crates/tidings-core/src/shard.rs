@@ -7,7 +7,8 @@
 //! 2. [`Shard::poll_transmit`] until it is idle or enough was done for one turn; each [`Transmit`] is answered at once by
 //!    [`Shard::handle_written`] or [`Shard::handle_closed`].
 //! 3. [`Shard::poll_page_request`] and [`Shard::poll_closed`] until they are empty. The first may find a page at hand and make somebody
-//!    ready, so ask for what to write once more before sleeping. The second comes before the next [`Shard::subscribe`], which may use
+//!    ready, and writing may make somebody want one: before sleeping go on until [`Shard::poll_transmit`] is idle and not
+//!    [`Shard::wants_page`]. The second comes before the next [`Shard::subscribe`], which may use
 //!    the slot of somebody closed again.
 //!
 //! Every subscriber is a cursor. *Live* means that everything up to the shard's tail has been written to it: it costs a slot and nothing
@@ -202,6 +203,7 @@ impl Shard {
             mark: (self.ring.head(), now),
             starved_since: None,
         };
+        let expires_at = new.expires_at.or(new.ends.filter(|&(_, why)| why == CloseReason::Expired).map(|(at, _)| at));
         let slot = Slot {
             cursor: new.after,
             told: new.after,
@@ -212,7 +214,7 @@ impl Shard {
             last_write: Coarse::floor(now),
             ends_at: new.ends.map_or(Coarse::NEVER, |(at, _)| Coarse::floor(at)),
             ends_why: new.ends.map_or(CloseReason::Age, |(_, why)| why),
-            expires_at: new.ends.filter(|&(_, why)| why == CloseReason::Expired).map_or(Coarse::NEVER, |(at, _)| Coarse::floor(at)),
+            expires_at: expires_at.map_or(Coarse::NEVER, Coarse::floor),
             end: new.end,
             lag_policy: new.lag_policy,
             prime: new.prime,
@@ -350,7 +352,7 @@ impl Shard {
         }
         let slot = self.slots.remove(id.index());
         if slot.behind != NONE && self.behind.remove(slot.behind as usize).waits_for_page {
-            self.stop_waiting(id);
+            self.stopped_waiting();
         }
         self.stats.closed[reason as usize] += 1;
         let feed = &mut self.feeds[slot.feed as usize];
@@ -366,7 +368,7 @@ impl Shard {
     /// A forced end: wherever the connection is.
     fn force(&mut self, id: SubscriberId, reason: CloseReason) {
         self.remove(id, reason);
-        self.closed.push_back(Closed { id, reason, end: EndStyle::Abort });
+        self.closed.push_back(Closed { id, reason, end: EndStyle::Abort, forced: true });
     }
 
     fn intern(&mut self, key: FeedKey) -> u32 {

@@ -96,8 +96,7 @@ impl Delivery {
         // From here on dropping the body settles the account, also when this future is dropped.
         let body = EventBody::new(mailbox.clone());
         let permit = shard.inbox.clone().acquire_owned().await.ok()?;
-        shard.send(Command::Subscribe(Box::new(new), mailbox, permit));
-        (!shard.stopped.load(Ordering::Acquire)).then_some(body)
+        shard.send(Command::Subscribe(Box::new(new), mailbox, permit)).then_some(body)
     }
 
     /// Subscribers now.
@@ -111,10 +110,7 @@ impl Delivery {
         for shard in &self.shards {
             let (answer, counted) = oneshot::channel();
             shard.send(Command::Count(topics.to_vec(), answer));
-            if shard.stopped.load(Ordering::Acquire) {
-                // It has no subscribers, and nobody reads what is sent to it.
-                continue;
-            }
+            // A shard that has stopped has no subscribers.
             for (sum, count) in sums.iter_mut().zip(counted.await.unwrap_or_default()) {
                 *sum += count;
             }

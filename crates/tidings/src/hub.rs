@@ -210,6 +210,9 @@ pub struct Granted {
     grant: Grant,
 }
 
+/// When a stream ends and why, and when its rights do.
+type Ends = (Option<(Millis, CloseReason)>, Option<Millis>);
+
 /// A topic as [`Granted::topic`] reports it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -501,7 +504,7 @@ impl Granted {
         let inner = &*self.hub.0;
         let config = &inner.config;
         let now = inner.clock.now();
-        let ends = self.ends(now)?;
+        let (ends, expires_at) = self.ends(now)?;
         if !self.hub.is_ready() {
             return Err(SubscribeError::ShuttingDown);
         }
@@ -525,6 +528,7 @@ impl Granted {
         new.lag_policy = subscription.lag_policy.or(rule.and_then(|rule| rule.lag_policy)).unwrap_or(config.lag_policy);
         new.heartbeat = subscription.heartbeat_form.or(rule.and_then(|rule| rule.heartbeat_form)).unwrap_or(config.heartbeat_form);
         new.ends = ends;
+        new.expires_at = expires_at;
         let body = inner.delivery.open(new).await.ok_or(SubscribeError::ShuttingDown)?;
         inner.counters.subscriptions.fetch_add(1, Ordering::Relaxed);
         Ok(Opened { body, starts_after: header })
@@ -552,16 +556,17 @@ impl Granted {
         Ok(found.into_iter().zip(counts).map(info).collect())
     }
 
-    /// When a stream opened now ends: at its maximum age or before its rights do.
-    fn ends(&self, now: Millis) -> Result<Option<(Millis, CloseReason)>, SubscribeError> {
+    /// When a stream opened now ends, at its maximum age or before its rights do, and when those do.
+    fn ends(&self, now: Millis) -> Result<Ends, SubscribeError> {
         let age = self.hub.0.config.max_age.map(|age| {
-            let (age, spread) = (ms(age), limits::MAX_AGE_SPREAD_PERCENT);
-            (now.plus(random_between(age / 100 * (100 - spread), age / 100 * (100 + spread))), CloseReason::Age)
+            let age = ms(age);
+            let spread = age.saturating_mul(limits::MAX_AGE_SPREAD_PERCENT) / 100;
+            (now.plus(random_between(age - spread, age.saturating_add(spread))), CloseReason::Age)
         });
-        let Some(expires_at) = self.grant.expires_at else { return Ok(age) };
+        let Some(expires_at) = self.grant.expires_at else { return Ok((age, None)) };
         let left = expires_at.checked_sub(unix_ms()).filter(|&left| left > 0).ok_or(SubscribeError::Expired)?;
-        let expiry = (now.plus(left), CloseReason::Expired);
-        Ok(Some(age.filter(|age| *age < expiry).unwrap_or(expiry)))
+        let expiry = now.plus(left);
+        Ok((age.filter(|(at, _)| *at < expiry).or(Some((expiry, CloseReason::Expired))), Some(expiry)))
     }
 }
 

@@ -239,6 +239,22 @@ async fn shutting_down_never_hangs() {
     tokio::time::timeout(Duration::from_secs(10), hub.shut_down(Duration::from_millis(200))).await.unwrap();
 }
 
+/// A stream that was ended but is still held does not hold the end up, and afterwards every question has an answer.
+#[tokio::test]
+async fn after_the_end_nothing_hangs() {
+    let hub = Hub::new().unwrap();
+    let mut held = hub.subscribe(to("t")).await.unwrap();
+    hub.publish(event("t", "x")).await.unwrap();
+    assert_eq!(next(&mut held).await.data, "x");
+    let patience = Duration::from_secs(10);
+    tokio::time::timeout(patience, hub.shut_down(Duration::from_secs(600))).await.expect("the held stream does not count");
+    let topic = tidings::Topic::parse("t").unwrap();
+    let full = hub.with(Grant::full());
+    let info = tokio::time::timeout(patience, full.topic(&topic)).await.expect("an answer").unwrap();
+    assert_eq!(info.subscribers, 0);
+    assert!(held.next().await.is_none(), "its end was clean");
+}
+
 #[tokio::test]
 async fn leaving_is_noticed() {
     let hub = Hub::new().unwrap();

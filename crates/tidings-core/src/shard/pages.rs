@@ -56,6 +56,8 @@ pub(super) struct Pages {
     entries: BTreeMap<(u32, u64), Entry>,
     next: u64,
     in_flight: usize,
+    /// Of those who waited, how many have left since the lists were cleared.
+    left: usize,
 }
 
 #[derive(Debug)]
@@ -170,12 +172,26 @@ impl Shard {
         self.queue(id);
     }
 
-    /// Somebody who waits for a page is leaving: a store that hangs must not make the lists grow with every reconnect.
-    pub(super) fn stop_waiting(&mut self, id: SubscriberId) {
-        self.pages.wanted.retain(|&other| other != id);
-        for entry in self.pages.entries.values_mut() {
+    /// Whether [`Shard::poll_page_request`] has somebody to look at.
+    pub fn wants_page(&self) -> bool {
+        !self.pages.wanted.is_empty() && self.pages.in_flight < limits::PAGES_IN_FLIGHT
+    }
+
+    /// Somebody left who waited for a page. Such entries are skipped when their turn comes, which with a store that hangs is never: so
+    /// now and then all of them are cleared, at a cost that is shared by many.
+    pub(super) fn stopped_waiting(&mut self) {
+        const MANY: usize = 1_024;
+        self.pages.left += 1;
+        if self.pages.left < MANY {
+            return;
+        }
+        self.pages.left = 0;
+        let Shard { pages, slots, .. } = self;
+        let is_there = |id: &SubscriberId| slots.get(id.index()).is_some_and(|slot| slot.generation == id.generation);
+        pages.wanted.retain(is_there);
+        for entry in pages.entries.values_mut() {
             if let Entry::Reading { waiting, .. } = entry {
-                waiting.retain(|&other| other != id);
+                waiting.retain(is_there);
             }
         }
     }

@@ -36,7 +36,7 @@ impl Shard {
             if behind.end_written {
                 let end = self.slots[id.index()].end;
                 self.remove(id, reason);
-                self.closed.push_back(Closed { id, reason, end });
+                self.closed.push_back(Closed { id, reason, end, forced: false });
                 return Poll::Working;
             }
             self.pin_ending(id);

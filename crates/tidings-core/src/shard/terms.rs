@@ -167,6 +167,8 @@ pub struct NewSubscriber {
     pub heartbeat: HeartbeatForm,
     /// When it is ended, and whether because of its age or its rights.
     pub ends: Option<(Millis, CloseReason)>,
+    /// When its rights end, if that is not what `ends` says: a connection that takes nothing is broken off then, whatever ends it before (M-82).
+    pub expires_at: Option<Millis>,
 }
 
 impl NewSubscriber {
@@ -182,6 +184,7 @@ impl NewSubscriber {
             lag_policy: LagPolicy::Disconnect,
             heartbeat: HeartbeatForm::Comment,
             ends: None,
+            expires_at: None,
         }
     }
 }
@@ -228,8 +231,11 @@ pub struct Closed {
     pub id: SubscriberId,
     /// Why.
     pub reason: CloseReason,
-    /// How: forced ends abort wherever they are.
+    /// How.
     pub end: EndStyle,
+    /// A forced end aborts wherever the connection is, and what was handed over for it and not sent is not sent any more. A planned one
+    /// comes after its last bytes.
+    pub forced: bool,
 }
 
 /// What a shard has counted since it was made.

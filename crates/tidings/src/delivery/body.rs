@@ -29,6 +29,8 @@ struct State {
     end: Option<EndStyle>,
     /// The body was dropped.
     gone: bool,
+    /// It has been taken off the shard's account of bodies.
+    settled: bool,
     waker: Option<Waker>,
 }
 
@@ -52,7 +54,7 @@ impl Mailbox {
     pub(super) fn write(&self, bytes: &Bytes) -> usize {
         let waker = {
             let mut state = self.state();
-            if state.frame.is_some() {
+            if state.gone || state.frame.is_some() {
                 state.blocked = true;
                 return 0;
             }
@@ -69,9 +71,22 @@ impl Mailbox {
             let mut state = self.state();
             // A planned end may abort too, but only after its last bytes; a forced one has nothing left that has to arrive.
             state.end = Some(end);
+            self.settle(&mut state);
             state.waker.take()
         };
         wake(waker);
+    }
+
+    /// Whether it is attached to this subscriber.
+    pub(super) fn is_of(&self, id: Incarnated) -> bool {
+        self.state().id == Some(id)
+    }
+
+    /// A body that has ended or gone does not count any more: who drains does not wait for somebody who holds one and never reads it.
+    fn settle(&self, state: &mut State) {
+        if !mem::replace(&mut state.settled, true) {
+            self.shard.left();
+        }
     }
 
     /// Breaks the body off and forgets what it held.
@@ -158,9 +173,12 @@ impl Drop for EventBody {
         let mut state = self.mailbox.state();
         state.gone = true;
         state.frame = None;
+        // A waker holds the task of its connection: it must not stay in a mailbox that the shard still has.
+        let waker = state.waker.take();
         let (id, ended) = (state.id, state.end.is_some());
+        self.mailbox.settle(&mut state);
         drop(state);
-        self.mailbox.shard.left();
+        drop(waker);
         if let (Some(id), false) = (id, ended) {
             self.mailbox.shard.gone(id);
         }

@@ -34,7 +34,7 @@ pub(super) enum Command {
 
 /// The part of a shard that others touch.
 pub(crate) struct Shared {
-    commands: Mutex<VecDeque<Command>>,
+    commands: Mutex<Commands>,
     /// Frees and farewells; each mailbox is in here at most once for each, so the number of connections bounds it.
     signals: Mutex<Vec<(Incarnated, Signal)>>,
     wake: Notify,
@@ -55,10 +55,17 @@ pub(crate) struct Shared {
 
 /// A subscriber of one of the shards that stood in this place one after the other: a late word about an earlier one's is not about
 /// whoever has its slot now.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Incarnated {
     incarnation: u64,
     id: SubscriberId,
+}
+
+#[derive(Default)]
+struct Commands {
+    waiting: VecDeque<Command>,
+    /// The shard has stopped, and nobody takes them any more.
+    closed: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -85,9 +92,19 @@ impl Shared {
         })
     }
 
-    pub(super) fn send(&self, command: Command) {
-        lock(&self.commands).push_back(command);
+    /// False if the shard has stopped: then a body is broken off, and whoever waits for an answer sees that there is none.
+    pub(super) fn send(&self, command: Command) -> bool {
+        let refused = {
+            let mut commands = lock(&self.commands);
+            if commands.closed {
+                Some(command)
+            } else {
+                commands.waiting.push_back(command);
+                None
+            }
+        };
         self.wake.notify_one();
+        refused.map(refuse).is_none()
     }
 
     /// There may be new events.
@@ -118,6 +135,12 @@ impl Shared {
     }
 }
 
+fn refuse(command: Command) {
+    if let Command::Subscribe(_, mailbox, _) = command {
+        mailbox.break_off();
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -142,6 +165,31 @@ struct Turn {
     /// Counted by earlier ones.
     before: ShardStats,
     stop: bool,
+    /// When the last stream ends, once the shard is told to let everybody go; whoever arrives late ends by then too.
+    draining: Option<Millis>,
+    /// Being taken over just now: not in the table yet, and not to be forgotten if that fails.
+    arriving: Option<Arc<Mailbox>>,
+}
+
+/// Answers a page request whatever happens to its reading: readers would wait for ever for one that is never answered.
+struct Answer {
+    shared: Arc<Shared>,
+    incarnation: u64,
+    id: PageId,
+    page: Result<Page, PageFailed>,
+}
+
+impl Answer {
+    fn give(mut self, page: Result<Page, PageFailed>) {
+        self.page = page;
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        let page = std::mem::replace(&mut self.page, Err(PageFailed));
+        self.shared.send(Command::Page(self.incarnation, self.id, page));
+    }
 }
 
 impl Driver {
@@ -155,6 +203,8 @@ impl Driver {
             incarnation: 0,
             before: ShardStats::default(),
             stop: false,
+            draining: None,
+            arriving: None,
         };
         while !turn.stop {
             let more = catch_unwind(AssertUnwindSafe(|| self.turn(&mut turn))).unwrap_or_else(|panic| {
@@ -171,31 +221,41 @@ impl Driver {
                 }
             }
         }
-        self.shared.stopped.store(true, Ordering::Release);
-        for command in lock(&self.shared.commands).drain(..) {
-            if let Command::Subscribe(_, mailbox, _) = command {
-                mailbox.break_off();
-            }
+        let left = {
+            let mut commands = lock(&self.shared.commands);
+            commands.closed = true;
+            std::mem::take(&mut commands.waiting)
+        };
+        left.into_iter().for_each(refuse);
+        for mailbox in turn.mailboxes.drain(..).flatten() {
+            mailbox.break_off();
         }
+        self.shared.inbox.close();
+        self.shared.stopped.store(true, Ordering::Release);
         self.shared.left.notify_one();
     }
 
     /// One round of listening and speaking. True if there is more to do at once.
     fn turn(&self, turn: &mut Turn) -> bool {
         let now = self.clock.now();
-        loop {
-            let command = lock(&self.shared.commands).pop_front();
+        while !turn.stop {
+            let command = lock(&self.shared.commands).waiting.pop_front();
             let Some(command) = command else { break };
-            self.obey(turn, command);
+            Self::obey(turn, command, now);
         }
         std::mem::swap(&mut turn.signals, &mut lock(&self.shared.signals));
-        for (Incarnated { incarnation, id }, signal) in turn.signals.drain(..) {
-            if incarnation != turn.incarnation {
+        for (who, signal) in turn.signals.drain(..) {
+            if who.incarnation != turn.incarnation {
                 continue;
             }
             match signal {
-                Signal::Writable => turn.shard.handle_writable(id),
-                Signal::Gone => turn.shard.handle_closed(id),
+                Signal::Writable => turn.shard.handle_writable(who.id),
+                Signal::Gone => {
+                    turn.shard.handle_closed(who.id);
+                    if let Some(mailbox) = turn.mailboxes.get_mut(who.id.index()) {
+                        mailbox.take_if(|mailbox| mailbox.is_of(who));
+                    }
+                }
             }
         }
         turn.shard.handle_tick(now);
@@ -216,13 +276,14 @@ impl Driver {
         }
         more |= Self::transmit(turn, now);
         while let Some(request) = turn.shard.poll_page_request() {
-            let (id, shared, incarnation) = (request.id, self.shared.clone(), turn.incarnation);
+            let (id, shared) = (request.id, self.shared.clone());
+            let answer = Answer { shared, incarnation: turn.incarnation, id, page: Err(PageFailed) };
             let read = (self.read)(request);
-            tokio::spawn(async move { shared.send(Command::Page(incarnation, id, read.await)) });
+            tokio::spawn(async move { answer.give(read.await) });
         }
         // A page that somebody else is reading already may have made its reader ready.
         more |= Self::transmit(turn, now);
-        more |= Self::settle(turn);
+        more |= Self::settle(turn) || turn.shard.wants_page();
         self.publish_counters(turn);
         more
     }
@@ -248,26 +309,34 @@ impl Driver {
         while let Some(closed) = turn.shard.poll_closed() {
             any = true;
             if let Some(mailbox) = turn.mailboxes.get_mut(closed.id.index()).and_then(Option::take) {
-                match closed.reason {
-                    CloseReason::Age | CloseReason::Expired | CloseReason::Drain => mailbox.finish(closed.end),
-                    _ => mailbox.break_off(),
+                if closed.forced {
+                    mailbox.break_off();
+                } else {
+                    mailbox.finish(closed.end);
                 }
             }
         }
         any
     }
 
-    fn obey(&self, turn: &mut Turn, command: Command) {
+    fn obey(turn: &mut Turn, command: Command, now: Millis) {
         match command {
-            Command::Subscribe(new, mailbox, _permit) => {
+            Command::Subscribe(mut new, mailbox, _permit) => {
+                turn.arriving = Some(mailbox.clone());
+                if let Some(until) = turn.draining.map(|until| until.max(now))
+                    && new.ends.is_none_or(|(at, _)| at > until)
+                {
+                    new.ends = Some((until, CloseReason::Drain));
+                }
                 // A new subscriber may get the slot of somebody just closed, whose body has to be ended first.
                 Self::settle(turn);
-                let id = turn.shard.subscribe(*new, self.clock.now());
+                let id = turn.shard.subscribe(*new, now);
                 if turn.mailboxes.len() <= id.index() {
                     turn.mailboxes.resize(id.index() + 1, None);
                 }
                 let there = mailbox.attach(Incarnated { incarnation: turn.incarnation, id });
                 turn.mailboxes[id.index()] = Some(mailbox);
+                turn.arriving = None;
                 if !there {
                     turn.shard.handle_closed(id);
                 }
@@ -276,7 +345,10 @@ impl Driver {
                 // Nobody waits for the answer any more: nothing is lost.
                 let _ = answer.send(topics.iter().map(|topic| turn.shard.subscribers_of(topic)).collect());
             }
-            Command::Drain(spread_ms) => turn.shard.drain(spread_ms, self.clock.now()),
+            Command::Drain(spread_ms) => {
+                turn.draining = Some(now.plus(spread_ms));
+                turn.shard.drain(spread_ms, now);
+            }
             Command::AbortAll => turn.shard.abort_all(CloseReason::Drain),
             Command::Page(incarnation, id, page) => {
                 if incarnation == turn.incarnation {
@@ -307,7 +379,7 @@ impl Driver {
         let lost = turn.shard.subscribers() as u64;
         turn.before.add(turn.shard.stats());
         turn.before.closed[CloseReason::Failed as usize] += lost;
-        for mailbox in turn.mailboxes.drain(..).flatten() {
+        for mailbox in turn.mailboxes.drain(..).flatten().chain(turn.arriving.take()) {
             mailbox.break_off();
         }
         turn.signals.clear();

@@ -45,7 +45,7 @@ impl Log {
             head: AtomicU64::new(head),
             reserved: Mutex::default(),
             moved: Notify::new(),
-            // With one more batch of that size on top it is four fifths of the window: no shard can lose its place.
+            // With one more append of that size on top it is four fifths of the window: no shard can lose its place.
             lead: (config.window_events * 2 / 5, config.window_bytes * 2 / 5),
         }
     }
@@ -100,7 +100,9 @@ impl Log {
         let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
         let ahead = self.head.load(Ordering::Acquire).saturating_sub(tail) as usize + reserved.0;
         let ahead_bytes = self.total.load(Ordering::Acquire).saturating_sub(taken) as usize + reserved.1;
-        let near = ahead <= self.lead.0 && ahead_bytes <= self.lead.1;
+        // What is larger than the lead goes in alone, when every shard is at the head: then whatever it evicts was taken.
+        let fits = ahead == 0 || (events <= self.lead.0 && bytes <= self.lead.1);
+        let near = ahead <= self.lead.0 && ahead_bytes <= self.lead.1 && fits;
         if near {
             *reserved = (reserved.0 + events, reserved.1 + bytes);
         }
@@ -148,5 +150,41 @@ impl Drop for Reservation<'_> {
         *reserved = (reserved.0 - self.events, reserved.1 - self.bytes);
         drop(reserved);
         self.log.moved.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidings_core::{Epoch, Event, Position};
+
+    fn record(sequence: u64) -> Arc<Record> {
+        Arc::new(Record::draft(Event::new("t", "d").unwrap()).seal(Position { epoch: Epoch(1), sequence }, 0))
+    }
+
+    /// Whatever is admitted, what it evicts has been taken by the slowest shard.
+    #[test]
+    fn who_may_append() {
+        let mut config = Config::default();
+        (config.window_events, config.window_bytes) = (10, 100_000);
+        let log = Log::new(0, &config);
+        let taken = |sequence| (sequence, sequence * record(1).cost() as u64);
+        log.push(&[record(1), record(2), record(3)]);
+        let table: &[(usize, usize, u64, bool, &str)] = &[
+            (1, 100, 3, true, "every shard is at the head"),
+            (4, 40_000, 3, true, "as much as the lead"),
+            (5, 100, 3, true, "more events than the lead, alone"),
+            (1, 90_000, 3, true, "more bytes than the lead, alone"),
+            (1, 100, 0, true, "three events ahead"),
+            (5, 100, 2, false, "more events than the lead, with one not taken"),
+            (1, 90_000, 2, false, "more bytes than the lead, with one not taken"),
+        ];
+        for &(events, bytes, tail, admitted, why) in table {
+            assert_eq!(log.reserve(events, bytes, taken(tail)), admitted, "{why}");
+            *log.reserved.lock().unwrap() = (0, 0);
+        }
+        // What was admitted and has not arrived counts as if it had.
+        assert!(log.reserve(4, 100, taken(1)));
+        assert!(!log.reserve(1, 100, taken(1)), "two that are there and four that are coming");
     }
 }

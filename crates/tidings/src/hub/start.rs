@@ -17,17 +17,16 @@ pub(super) struct Start {
 }
 
 pub(super) async fn start(store: &dyn EventStore, cursor: &Cursor, filter: &Filter, after_gap: AfterGap) -> Result<Start, StoreError> {
-    let bounds = store.bounds();
     let earliest = || Some("earliest".to_owned());
     let text = match cursor {
-        Cursor::Live => return Ok(Start { after: bounds.head, gap: None, header: None }),
+        Cursor::Live => return Ok(Start { after: store.bounds().head, gap: None, header: None }),
         Cursor::After(text) if text.is_empty() => {
             // A client that never saw an event, or a page that forgot to fill in the id.
             tracing::debug!("an empty cursor counts as none");
-            return Ok(Start { after: bounds.head, gap: None, header: None });
+            return Ok(Start { after: store.bounds().head, gap: None, header: None });
         }
         Cursor::After(text) if text != "earliest" => text,
-        Cursor::Earliest | Cursor::After(_) => return Ok(Start { after: bounds.floor, gap: None, header: earliest() }),
+        Cursor::Earliest | Cursor::After(_) => return Ok(Start { after: store.bounds().floor, gap: None, header: earliest() }),
     };
     // The form without `#` is a cursor too, but a publisher's id that looks like one comes first (S-17).
     let minted = text.starts_with('#');
@@ -35,6 +34,8 @@ pub(super) async fn start(store: &dyn EventStore, cursor: &Cursor, filter: &Filt
         Some(place) => Some(place),
         None => Position::parse(text),
     };
+    // Looked at after the id was: an event published meanwhile must not lie beyond the head.
+    let bounds = store.bounds();
     // Where the stream goes on after each kind of gap, if what is kept is to be replayed.
     let (reason, replay_after) = match place {
         None => (GapReason::Unknown, bounds.floor),
