@@ -5,7 +5,7 @@
 use crate::{Event, Position};
 use bytes::{BufMut, Bytes, BytesMut};
 
-/// How bytes are put on a connection.
+/// How bytes are put on a connection. Exhaustive on purpose: who takes bytes apart has to know every way.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Framing {
     /// The bytes of the stream as they are: for HTTP/2, for HTTP/1.0, and wherever an HTTP library frames by itself.

@@ -213,7 +213,7 @@ pub struct Transmit {
     pub bytes: Bytes,
 }
 
-/// What [`super::Shard::poll_transmit`] found.
+/// What [`super::Shard::poll_transmit`] found. Exhaustive on purpose: whatever a shard may say, every driver has to act on.
 #[derive(Debug)]
 pub enum Poll {
     /// Write this, then say how it went.
