@@ -84,17 +84,15 @@ pub const EVICTED_BYTES: usize = 16 << 20;
 pub const ROUND_EVENTS: usize = 1_024;
 /// Bytes a shard takes in one round (one event may exceed it alone).
 pub const ROUND_BYTES: usize = 4 << 20;
-/// Bytes merged into one write of a live feed: beyond this a larger write is no cheaper per byte; measured, section 5 of the plan.
+/// Bytes merged into one write of a live feed: beyond this a larger write is no cheaper per byte; measured.
 pub const FRAME_BYTES: usize = 64 << 10;
 /// Bytes merged into one frame of an HTTP body: larger frames only wait in the HTTP library's buffers.
 pub const BODY_FRAME_BYTES: usize = 16 << 10;
 /// Records a shard looks at for one reader that is behind before it turns to the next one (most of them may not match).
 pub const SCAN_RECORDS: usize = 1_024;
-/// How far the head may be ahead of the slowest shard before a new append waits, in events; under half of the window, so that no
-/// shard can lose its place in it (section 4 of the plan).
-pub const SHARD_LEAD_EVENTS: usize = WINDOW_EVENTS * 2 / 5;
-/// The same in bytes.
-pub const SHARD_LEAD_BYTES: usize = WINDOW_BYTES * 2 / 5;
+/// How far the head may be ahead of the slowest shard before a new append waits, as a fraction of the window in events and in bytes, and
+/// the most that one batch may hold. Under half of the window, so that both together leave every shard its place in it (section "A published event" of ARCHITECTURE.md).
+pub const SHARD_LEAD: (usize, usize) = (2, 5);
 /// How long an append waits for the slowest shard before it is refused with 503; milliseconds.
 pub const SHARD_LEAD_MS: u64 = 5_000;
 /// Page requests of one shard under way at once: pages are at most [`PAGE_BYTES`], so this bounds the memory of a reconnect storm.
@@ -121,9 +119,9 @@ pub const TOPICS_PAGE: usize = 1_000;
 
 // Relations between bounds that other code relies on.
 const _: () = assert!(EVENT_DATA <= EVENT_DATA_MAX);
-const _: () = assert!(BATCH_EVENTS < SHARD_LEAD_EVENTS);
-const _: () = assert!(SHARD_LEAD_EVENTS * 2 < WINDOW_EVENTS && SHARD_LEAD_BYTES * 2 < WINDOW_BYTES);
-const _: () = assert!(ROUND_EVENTS < SHARD_LEAD_EVENTS);
+const _: () = assert!(BATCH_EVENTS < WINDOW_EVENTS / SHARD_LEAD.1 * SHARD_LEAD.0);
+const _: () = assert!(SHARD_LEAD.0 * 2 < SHARD_LEAD.1);
+const _: () = assert!(ROUND_EVENTS < WINDOW_EVENTS / SHARD_LEAD.1 * SHARD_LEAD.0);
 const _: () = assert!(BODY_FRAME_BYTES <= FRAME_BYTES);
 const _: () = assert!(LAG_BYTES <= WINDOW_BYTES as u64 && LAG_EVENTS <= WINDOW_EVENTS as u64);
 const _: () = assert!(TOPICS_PER_EVENT <= TOPICS_PER_EVENT_MAX && MATCHERS <= MATCHERS_MAX);

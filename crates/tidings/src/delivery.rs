@@ -147,7 +147,7 @@ impl Delivery {
     async fn everybody_left(&self) {
         for shard in &self.shards {
             while shard.bodies.load(Ordering::Relaxed) > 0 && !shard.stopped.load(Ordering::Acquire) {
-                // A body may be dropped between the look and the wait; the pause bounds how late that is noticed.
+                // Bodies end without a word here; the pause bounds how late the last one is noticed.
                 let _ = tokio::time::timeout(Duration::from_millis(20), shard.left.notified()).await;
             }
         }

@@ -40,9 +40,9 @@ pub(crate) struct Shared {
     wake: Notify,
     /// Bounds the subscriptions waiting to be taken over.
     pub(super) inbox: Arc<Semaphore>,
-    /// Bodies that exist: what new ones are balanced by.
+    /// Bodies that have not ended: what new ones are balanced by, and what draining waits for.
     pub(super) bodies: AtomicUsize,
-    /// Everybody has left since the shard was told to let everybody go.
+    /// The last subscriber has left, or the shard has stopped.
     pub(super) left: Notify,
     pub(super) tail: AtomicU64,
     /// Cost of all records taken, on the same scale as the log's total.
@@ -120,7 +120,7 @@ impl Shared {
         self.signal(id, Signal::Gone);
     }
 
-    /// A body was dropped.
+    /// A body has ended or was dropped.
     pub(super) fn left(&self) {
         self.bodies.fetch_sub(1, Ordering::Relaxed);
     }

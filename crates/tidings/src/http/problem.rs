@@ -110,7 +110,7 @@ pub(crate) enum Problem {
     Line { line: u64, ids: String, problem: Box<Problem> },
 }
 
-/// Seconds after which a client whom the hub or the store refused tries again: longer than [`limits::SHARD_LEAD_MS`], for which the hub has already waited.
+/// Seconds after which a client whom the hub or the store refused tries again; the hub has waited [`limits::SHARD_LEAD_MS`] already.
 const PUBLISH_RETRY_AFTER: u32 = 5;
 
 /// A URN, unique to the kind of problem and stable; and its title.

@@ -29,6 +29,12 @@ pub(super) struct Log {
     lead: (usize, usize),
 }
 
+fn lead_of(window: usize) -> usize {
+    let (part, of) = limits::SHARD_LEAD;
+    // Divided last, for small windows; in 128 bits, for endless ones.
+    (window as u128 * part as u128 / of as u128) as usize
+}
+
 /// Room in the window for one append; given back when it has arrived or failed.
 #[derive(Debug)]
 pub(super) struct Reservation<'a> {
@@ -45,8 +51,7 @@ impl Log {
             head: AtomicU64::new(head),
             reserved: Mutex::default(),
             moved: Notify::new(),
-            // With one more append of that size on top it is four fifths of the window: no shard can lose its place.
-            lead: (config.window_events * 2 / 5, config.window_bytes * 2 / 5),
+            lead: (lead_of(config.window_events), lead_of(config.window_bytes)),
         }
     }
 
