@@ -4,20 +4,26 @@
 //! shape of a response body.
 
 mod body;
+mod connection;
 mod driver;
 mod stream;
+mod ticket;
 
 pub use body::{Aborted, EventBody};
+#[cfg(feature = "server")]
+pub(crate) use connection::{Door, Socket};
 pub use stream::EventStream;
+pub(crate) use ticket::{MayDetach, Ticket};
 
-use body::Mailbox;
 use driver::{Command, Driver, Shared};
 use std::{
-    fmt,
+    fmt, io,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
+    thread,
     time::{Duration, Instant},
 };
+use ticket::Shards;
 use tidings_core::{
     Record, Topic,
     shard::{Millis, NewSubscriber, Page, PageFailed, PageRequest, ShardConfig, ShardStats},
@@ -34,6 +40,9 @@ pub(crate) trait Source: Send + Sync {
 
     /// The newest sequence, and the cost of everything up to it.
     fn head(&self) -> (u64, u64);
+
+    /// The newest sequence, without waiting for anybody.
+    fn newest(&self) -> u64;
 
     /// A shard has accounted for what it pulled.
     fn taken(&self);
@@ -52,62 +61,72 @@ impl Clock {
         Millis(u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
-    fn instant(self, at: Millis) -> tokio::time::Instant {
-        (self.0 + Duration::from_millis(at.0)).into()
+    /// How long it is until then.
+    fn until(self, at: Millis) -> Duration {
+        (self.0 + Duration::from_millis(at.0)).saturating_duration_since(Instant::now())
     }
 }
 
 /// The shards.
 pub(crate) struct Delivery {
-    shards: Vec<Arc<Shared>>,
+    shards: Shards,
 }
 
 impl Delivery {
-    /// Starts one task for each configuration on the current runtime.
-    pub(crate) fn start(configs: Vec<ShardConfig>, tail: u64, clock: Clock, source: Arc<dyn Source>, read: Arc<ReadPage>) -> Delivery {
-        let start = |config| {
-            let shared = Shared::new(tail);
-            let driver = Driver { shared: shared.clone(), config, clock, source: source.clone(), read: read.clone() };
-            tokio::spawn(driver.run());
-            shared
+    /// Starts one thread for each configuration; pages are read on the current runtime.
+    pub(crate) fn start(
+        configs: Vec<ShardConfig>,
+        tail: u64,
+        clock: Clock,
+        source: Arc<dyn Source>,
+        read: Arc<ReadPage>,
+    ) -> io::Result<Delivery> {
+        let runtime = tokio::runtime::Handle::current();
+        let start = |(number, config)| {
+            let (shared, poll) = Shared::new(tail)?;
+            let (source, read, runtime) = (source.clone(), read.clone(), runtime.clone());
+            let driver = Driver { shared: shared.clone(), config, clock, source, read, runtime };
+            thread::Builder::new().name(format!("shard-{number}")).spawn(move || driver.run(poll))?;
+            Ok(shared)
         };
-        Delivery { shards: configs.into_iter().map(start).collect() }
+        let shards: io::Result<Vec<_>> = configs.into_iter().enumerate().map(start).collect();
+        Ok(Delivery { shards: Shards(shards?.into()) })
     }
 
     /// Tells the shards that there may be new events.
     pub(crate) fn wake(&self) {
-        for shard in &self.shards {
+        for shard in self.shards.0.iter() {
             shard.wake();
         }
     }
 
     /// How far the slowest shard is: sequence, and cost of everything taken.
     pub(crate) fn slowest(&self) -> (u64, u64) {
-        let tail = self.shards.iter().map(|shard| shard.tail.load(Ordering::Acquire)).min();
-        let taken = self.shards.iter().map(|shard| shard.taken_bytes.load(Ordering::Acquire)).min();
+        let tail = self.shards.0.iter().map(|shard| shard.tail.load(Ordering::Acquire)).min();
+        let taken = self.shards.0.iter().map(|shard| shard.taken_bytes.load(Ordering::Acquire)).min();
         (tail.unwrap_or(u64::MAX), taken.unwrap_or(u64::MAX))
     }
 
     /// Gives a subscriber to the shard with the fewest.
     pub(crate) async fn open(&self, new: NewSubscriber) -> Option<EventBody> {
-        let shard = self.shards.iter().min_by_key(|shard| shard.bodies.load(Ordering::Relaxed))?;
-        shard.bodies.fetch_add(1, Ordering::Relaxed);
-        let mailbox = Mailbox::new(shard.clone());
-        // From here on dropping the body settles the account, also when this future is dropped.
-        let body = EventBody::new(mailbox.clone());
-        let permit = shard.inbox.clone().acquire_owned().await.ok()?;
-        shard.send(Command::Subscribe(Box::new(new), mailbox, permit)).then_some(body)
+        self.shards.open(Box::new(new)).await.map(EventBody::attached)
+    }
+
+    /// A body that subscribes when it is read first, unless the server has used the ticket to take the connection over.
+    pub(crate) fn prepare(&self, new: NewSubscriber) -> (EventBody, Ticket) {
+        let ticket = Ticket::new(Box::new(new), self.shards.clone());
+        (EventBody::waiting(ticket.clone()), ticket)
     }
 
     /// Subscribers now.
     pub(crate) fn subscribers(&self) -> u64 {
-        self.shards.iter().map(|shard| shard.subscribers.load(Ordering::Acquire) as u64).sum()
+        self.shards.0.iter().map(|shard| shard.subscribers.load(Ordering::Acquire) as u64).sum()
     }
 
     /// Subscribers of each topic now.
     pub(crate) async fn count(&self, topics: &[Topic]) -> Vec<u64> {
         let mut sums = vec![0; topics.len()];
-        for shard in &self.shards {
+        for shard in self.shards.0.iter() {
             let (answer, counted) = oneshot::channel();
             shard.send(Command::Count(topics.to_vec(), answer));
             // A shard that has stopped has no subscribers.
@@ -122,7 +141,7 @@ impl Delivery {
     pub(crate) fn stats(&self) -> (ShardStats, u64) {
         let mut sum = ShardStats::default();
         let mut failures = 0;
-        for shard in &self.shards {
+        for shard in self.shards.0.iter() {
             sum.add(&shard.stats());
             failures += shard.failures.load(Ordering::Relaxed);
         }
@@ -132,20 +151,20 @@ impl Delivery {
     /// Ends every stream within `spread`, waits for that until `hard`, then breaks off what is left.
     pub(crate) async fn drain(&self, spread: Duration, hard: Duration) {
         let spread_ms = u64::try_from(spread.as_millis()).unwrap_or(u64::MAX);
-        for shard in &self.shards {
+        for shard in self.shards.0.iter() {
             shard.send(Command::Drain(spread_ms));
         }
         if tokio::time::timeout(hard, self.everybody_left()).await.is_err() {
             tracing::warn!(left = self.subscribers(), "the deadline for draining has passed; the rest is broken off");
         }
-        for shard in &self.shards {
+        for shard in self.shards.0.iter() {
             shard.send(Command::AbortAll);
             shard.send(Command::Stop);
         }
     }
 
     async fn everybody_left(&self) {
-        for shard in &self.shards {
+        for shard in self.shards.0.iter() {
             while shard.bodies.load(Ordering::Relaxed) > 0 && !shard.stopped.load(Ordering::Acquire) {
                 // Bodies end without a word here; the pause bounds how late the last one is noticed.
                 let _ = tokio::time::timeout(Duration::from_millis(20), shard.left.notified()).await;
@@ -154,7 +173,7 @@ impl Delivery {
     }
 
     pub(crate) fn fail(&self, shard: usize) {
-        if let Some(shard) = self.shards.get(shard) {
+        if let Some(shard) = self.shards.0.get(shard) {
             shard.send(Command::Panic);
         }
     }
@@ -162,7 +181,7 @@ impl Delivery {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        for shard in &self.shards {
+        for shard in self.shards.0.iter() {
             shard.send(Command::AbortAll);
             shard.send(Command::Stop);
         }
@@ -171,6 +190,6 @@ impl Drop for Delivery {
 
 impl fmt::Debug for Delivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Delivery").field("shards", &self.shards.len()).finish_non_exhaustive()
+        f.debug_struct("Delivery").field("shards", &self.shards.0.len()).finish_non_exhaustive()
     }
 }

@@ -7,7 +7,7 @@ mod start;
 
 use crate::{
     Aborted, AfterGap, Config, EndStyle, EventBody, EventStore, EventStream, HeartbeatForm, LagPolicy, MemoryStore, StoreError,
-    delivery::{Clock, Delivery, ReadPage},
+    delivery::{Clock, Delivery, ReadPage, Ticket},
     replay::Replay,
     telemetry::{Counters, Snapshot},
 };
@@ -69,6 +69,9 @@ pub enum StartError {
     /// The system gives no random bytes.
     #[error("the system gives no random bytes: {0}")]
     NoRandomness(String),
+    /// The system gives no thread or no means to wait for sockets.
+    #[error("a shard could not be started: {0}; raise the limits on threads and open files, or lower `shards`")]
+    NoThreads(std::io::Error),
     /// A setting contradicts itself or another.
     #[error("setting `{name}`: {problem}")]
     Setting {
@@ -260,7 +263,7 @@ impl HubBuilder {
             let replay = replay.clone();
             Box::pin(async move { replay.page(&request).await })
         });
-        let delivery = Delivery::start(shard_configs, bounds.head, clock, log.clone(), read);
+        let delivery = Delivery::start(shard_configs, bounds.head, clock, log.clone(), read).map_err(StartError::NoThreads)?;
         let counters = Counters::default();
         let hub = Hub(Arc::new(Inner { config, rules, store, log, delivery, clock, counters, draining: AtomicBool::new(false) }));
         hub.follow();
@@ -501,6 +504,20 @@ impl Granted {
 
     /// Opens a stream of wire bytes, as HTTP/2, HTTP/1.0 and HTTP libraries send them (without chunks).
     pub async fn open(&self, subscription: Subscription) -> Result<Opened, SubscribeError> {
+        let (new, starts_after) = self.prepare(subscription).await?;
+        let body = self.hub.0.delivery.open(new).await.ok_or(SubscribeError::ShuttingDown)?;
+        Ok(Opened { body, starts_after })
+    }
+
+    /// The same for a response whose connection the server may take over: with the ticket for that.
+    pub(crate) async fn open_detachable(&self, subscription: Subscription) -> Result<(Opened, Ticket), SubscribeError> {
+        let (new, starts_after) = self.prepare(subscription).await?;
+        let (body, ticket) = self.hub.0.delivery.prepare(new);
+        Ok((Opened { body, starts_after }, ticket))
+    }
+
+    /// A subscriber, and what a response header says of where it starts.
+    async fn prepare(&self, subscription: Subscription) -> Result<(NewSubscriber, Option<String>), SubscribeError> {
         let inner = &*self.hub.0;
         let config = &inner.config;
         let now = inner.clock.now();
@@ -529,9 +546,8 @@ impl Granted {
         new.heartbeat = subscription.heartbeat_form.or(rule.and_then(|rule| rule.heartbeat_form)).unwrap_or(config.heartbeat_form);
         new.ends = ends;
         new.expires_at = expires_at;
-        let body = inner.delivery.open(new).await.ok_or(SubscribeError::ShuttingDown)?;
         inner.counters.subscriptions.fetch_add(1, Ordering::Relaxed);
-        Ok(Opened { body, starts_after: header })
+        Ok((new, header))
     }
 
     /// Opens a stream of events.

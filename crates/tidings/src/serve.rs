@@ -15,6 +15,7 @@
 
 mod admission;
 mod connection;
+mod detach;
 mod refusal;
 mod service;
 #[cfg(test)]

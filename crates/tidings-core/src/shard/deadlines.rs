@@ -141,6 +141,18 @@ impl Shard {
         if now.since(slot.last_write.millis()) + pass_ms <= heartbeat_ms {
             return;
         }
+        self.beat(id, now);
+    }
+
+    /// The client has ended its half of the connection. It may read on, or it is gone, which only an answer to a heartbeat tells.
+    pub fn handle_half_closed(&mut self, id: SubscriberId, now: Millis) {
+        if self.is_there(id) {
+            self.beat(id, now);
+        }
+    }
+
+    fn beat(&mut self, id: SubscriberId, now: Millis) {
+        let slot = &self.slots[id.index()];
         let framing = self.feeds[slot.feed as usize].key.framing;
         let heartbeat = match slot.heartbeat {
             HeartbeatForm::Comment => wire::HEARTBEAT,

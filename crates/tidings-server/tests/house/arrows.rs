@@ -52,6 +52,12 @@ const HANDED_OVER: &[(&str, &str)] = &[
     // The hub's answer to a subscription carries it; HTTP passes it on as the response body and knows nothing of it.
     ("http", "delivery::EventBody"),
     ("http", "delivery::Aborted"),
+    // Engine B: who may take a connection over, the ticket that says for which subscription, and the socket that goes with it.
+    ("http", "delivery::MayDetach"),
+    ("serve", "delivery::MayDetach"),
+    ("serve", "delivery::Ticket"),
+    ("serve", "delivery::Door"),
+    ("serve", "delivery::Socket"),
     // The hub's errors carry it; which status it becomes is decided where all of them are.
     ("http", "store::StoreError"),
 ];

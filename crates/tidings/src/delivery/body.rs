@@ -2,25 +2,28 @@
 //!
 //! It knows bytes and wakers. What is put into a mailbox, and when, is the shard's; there is no cursor, filter or lag logic here.
 
-use super::driver::{Incarnated, Shared};
+use super::{
+    driver::{Incarnated, Shared},
+    ticket::Ticket,
+};
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use std::{
     fmt, mem,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 use tidings_core::shard::EndStyle;
 
 /// The slot between a shard and a response body.
 pub(crate) struct Mailbox {
     shard: Arc<Shared>,
-    state: Mutex<State>,
+    state: Mutex<Slot>,
 }
 
 #[derive(Default)]
-struct State {
+struct Slot {
     /// Known once the shard has taken the subscriber over.
     id: Option<Incarnated>,
     frame: Option<Bytes>,
@@ -39,7 +42,7 @@ impl Mailbox {
         Arc::new(Mailbox { shard, state: Mutex::default() })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Slot> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -77,13 +80,8 @@ impl Mailbox {
         wake(waker);
     }
 
-    /// Whether it is attached to this subscriber.
-    pub(super) fn is_of(&self, id: Incarnated) -> bool {
-        self.state().id == Some(id)
-    }
-
     /// A body that has ended or gone does not count any more: who drains does not wait for somebody who holds one and never reads it.
-    fn settle(&self, state: &mut State) {
+    fn settle(&self, state: &mut Slot) {
         if !mem::replace(&mut state.settled, true) {
             self.shard.left();
         }
@@ -110,8 +108,51 @@ impl fmt::Debug for Mailbox {
 
 /// The wire bytes of one subscription as a response body: the first comment is ready at once, the end is clean or an error as the
 /// hub decided. Dropping it unsubscribes.
-#[derive(Debug)]
-pub struct EventBody {
+pub struct EventBody(State);
+
+enum State {
+    /// Nobody has asked for its bytes yet; the server may still take its connection over instead.
+    Waiting(Ticket),
+    Opening(Pin<Box<dyn Future<Output = Option<Attached>> + Send + Sync>>),
+    Attached(Attached),
+    /// Its subscription went elsewhere, or the hub has stopped.
+    Nothing,
+}
+
+impl fmt::Debug for EventBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventBody").finish_non_exhaustive()
+    }
+}
+
+impl EventBody {
+    pub(super) fn attached(attached: Attached) -> EventBody {
+        EventBody(State::Attached(attached))
+    }
+
+    /// A body that subscribes when it is read first.
+    pub(super) fn waiting(ticket: Ticket) -> EventBody {
+        EventBody(State::Waiting(ticket))
+    }
+
+    /// The next bytes; `None` after a clean end.
+    pub(crate) fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Aborted>>> {
+        loop {
+            self.0 = match &mut self.0 {
+                State::Attached(attached) => return attached.poll_bytes(cx),
+                State::Nothing => return Poll::Ready(Some(Err(Aborted))),
+                State::Waiting(ticket) => match ticket.take() {
+                    Some(prepared) => State::Opening(Box::pin(prepared.open())),
+                    None => State::Nothing,
+                },
+                State::Opening(opening) => ready!(opening.as_mut().poll(cx)).map_or(State::Nothing, State::Attached),
+            };
+        }
+    }
+}
+
+/// The reading end of a mailbox.
+pub(super) struct Attached {
     mailbox: Arc<Mailbox>,
     /// Bytes were handed over that the HTTP library may still hold.
     unflushed: bool,
@@ -122,13 +163,13 @@ pub struct EventBody {
 #[error("the hub broke the stream off")]
 pub struct Aborted;
 
-impl EventBody {
-    pub(super) fn new(mailbox: Arc<Mailbox>) -> EventBody {
-        EventBody { mailbox, unflushed: false }
+impl Attached {
+    pub(super) fn new(mailbox: Arc<Mailbox>) -> Attached {
+        Attached { mailbox, unflushed: false }
     }
 
     /// The next bytes; `None` after a clean end.
-    pub(crate) fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Aborted>>> {
+    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Aborted>>> {
         let mut state = self.mailbox.state();
         if let Some(bytes) = state.frame.take() {
             if mem::take(&mut state.blocked)
@@ -168,7 +209,7 @@ impl Body for EventBody {
     }
 }
 
-impl Drop for EventBody {
+impl Drop for Attached {
     fn drop(&mut self) {
         let mut state = self.mailbox.state();
         state.gone = true;

@@ -1,16 +1,23 @@
-//! Engine A's driver: one task that drives one shard of the core, feeding it events, frees and time, and putting what it says into
-//! mailboxes. A panic in a turn costs the shard its connections, never the process (Z-15).
+//! A shard's driver: one thread that feeds one shard of the core with events, sockets' readiness and time, and writes what it says into
+//! sockets (engine B) and mailboxes (engine A). A panic in a turn costs the shard its connections, never the process (Z-15).
 //!
 //! It decides nothing about who gets what.
 
-use super::{Clock, ReadPage, Source, body::Mailbox};
+use super::{
+    Clock, ReadPage, Source,
+    body::Mailbox,
+    connection::{Connection, Heard, Socket, Written},
+};
+use mio::{Events, Interest, Token, Waker};
 use std::{
     collections::VecDeque,
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence},
     },
+    time::Duration,
 };
 use tidings_core::{
     Record, Topic, limits,
@@ -20,10 +27,15 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// Transmits in one turn before the driver looks at what happened meanwhile, so that closes and arrivals stay quick.
 const TRANSMITS_PER_TURN: usize = 512;
+/// What the waker is known by; no slot has this number.
+const WAKER: Token = Token(usize::MAX);
+/// Readiness taken from the system at once.
+const EVENTS: usize = 1_024;
 
 /// What a shard is told from outside.
 pub(super) enum Command {
     Subscribe(Box<NewSubscriber>, Arc<Mailbox>, OwnedSemaphorePermit),
+    Attach(Box<NewSubscriber>, Socket, OwnedSemaphorePermit),
     Count(Vec<Topic>, oneshot::Sender<Vec<u64>>),
     Drain(u64),
     AbortAll,
@@ -37,7 +49,9 @@ pub(crate) struct Shared {
     commands: Mutex<Commands>,
     /// Frees and farewells; each mailbox is in here at most once for each, so the number of connections bounds it.
     signals: Mutex<Vec<(Incarnated, Signal)>>,
-    wake: Notify,
+    waker: Waker,
+    /// The thread blocks, or is about to.
+    asleep: AtomicBool,
     /// Bounds the subscriptions waiting to be taken over.
     pub(super) inbox: Arc<Semaphore>,
     /// Bodies that have not ended: what new ones are balanced by, and what draining waits for.
@@ -75,11 +89,14 @@ enum Signal {
 }
 
 impl Shared {
-    pub(super) fn new(tail: u64) -> Arc<Shared> {
-        Arc::new(Shared {
+    pub(super) fn new(tail: u64) -> io::Result<(Arc<Shared>, mio::Poll)> {
+        let poll = mio::Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        let shared = Arc::new(Shared {
             commands: Mutex::default(),
             signals: Mutex::default(),
-            wake: Notify::new(),
+            waker,
+            asleep: AtomicBool::new(false),
             inbox: Arc::new(Semaphore::new(limits::SHARD_INBOX)),
             bodies: AtomicUsize::new(0),
             left: Notify::new(),
@@ -89,7 +106,8 @@ impl Shared {
             failures: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             stats: Mutex::default(),
-        })
+        });
+        Ok((shared, poll))
     }
 
     /// False if the shard has stopped: then a body is broken off, and whoever waits for an answer sees that there is none.
@@ -103,13 +121,19 @@ impl Shared {
                 None
             }
         };
-        self.wake.notify_one();
+        self.wake();
         refused.map(refuse).is_none()
     }
 
     /// There may be new events.
     pub(super) fn wake(&self) {
-        self.wake.notify_one();
+        // Between what was handed over and the flag; the thread has the same between the flag and looking again.
+        fence(Ordering::SeqCst);
+        if self.asleep.swap(false, Ordering::Relaxed)
+            && let Err(error) = self.waker.wake()
+        {
+            tracing::error!(%error, "a shard could not be woken");
+        }
     }
 
     pub(super) fn writable(&self, id: Incarnated) {
@@ -131,7 +155,7 @@ impl Shared {
 
     fn signal(&self, id: Incarnated, signal: Signal) {
         lock(&self.signals).push((id, signal));
-        self.wake.notify_one();
+        self.wake();
     }
 }
 
@@ -152,12 +176,16 @@ pub(super) struct Driver {
     pub(super) clock: Clock,
     pub(super) source: Arc<dyn Source>,
     pub(super) read: Arc<ReadPage>,
+    /// Where pages are read.
+    pub(super) runtime: tokio::runtime::Handle,
 }
 
 struct Turn {
     shard: Shard,
     /// By slot.
-    mailboxes: Vec<Option<Arc<Mailbox>>>,
+    connections: Vec<Option<(SubscriberId, Connection)>>,
+    /// Sockets that have more to say than was listened to in the last turn.
+    talkative: Vec<usize>,
     signals: Vec<(Incarnated, Signal)>,
     batch: Vec<Arc<Record>>,
     /// Which of the shards that stood here in turn: late pages of an earlier one are not this one's.
@@ -168,7 +196,7 @@ struct Turn {
     /// When the last stream ends, once the shard is told to let everybody go; whoever arrives late ends by then too.
     draining: Option<Millis>,
     /// Being taken over just now: not in the table yet, and not to be forgotten if that fails.
-    arriving: Option<Arc<Mailbox>>,
+    arriving: Option<Connection>,
 }
 
 /// Answers a page request whatever happens to its reading: readers would wait for ever for one that is never answered.
@@ -193,11 +221,12 @@ impl Drop for Answer {
 }
 
 impl Driver {
-    pub(super) async fn run(self) {
+    pub(super) fn run(self, mut poll: mio::Poll) {
         let tail = self.shared.tail.load(Ordering::Acquire);
         let mut turn = Turn {
             shard: Shard::new(self.config.clone(), tail, self.clock.now()),
-            mailboxes: Vec::new(),
+            connections: Vec::new(),
+            talkative: Vec::new(),
             signals: Vec::new(),
             batch: Vec::new(),
             incarnation: 0,
@@ -206,20 +235,25 @@ impl Driver {
             draining: None,
             arriving: None,
         };
+        let mut events = Events::with_capacity(EVENTS);
+        let mut more = false;
         while !turn.stop {
-            let more = catch_unwind(AssertUnwindSafe(|| self.turn(&mut turn))).unwrap_or_else(|panic| {
+            // Without subscribers time brings nothing.
+            let tick = (turn.shard.subscribers() > 0).then(|| self.clock.until(turn.shard.next_tick()));
+            let wait = if more || !self.may_sleep(&turn) { Some(Duration::ZERO) } else { tick };
+            let polled = poll.poll(&mut events, wait);
+            self.shared.asleep.store(false, Ordering::Relaxed);
+            if let Err(error) = polled
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                // The descriptor is ours and open, so this does not happen; a pause, in case it does for ever.
+                tracing::error!(%error, "waiting for sockets failed");
+                std::thread::sleep(Duration::from_millis(limits::TICK_MS));
+            }
+            more = catch_unwind(AssertUnwindSafe(|| self.turn(&mut turn, poll.registry(), &events))).unwrap_or_else(|panic| {
                 self.rebuild(&mut turn, &panic);
                 true
             });
-            if more {
-                tokio::task::yield_now().await;
-            } else {
-                let tick = self.clock.instant(turn.shard.next_tick());
-                tokio::select! {
-                    () = self.shared.wake.notified() => {}
-                    () = tokio::time::sleep_until(tick), if turn.shard.subscribers() > 0 => {}
-                }
-            }
         }
         let left = {
             let mut commands = lock(&self.shared.commands);
@@ -227,120 +261,177 @@ impl Driver {
             std::mem::take(&mut commands.waiting)
         };
         left.into_iter().for_each(refuse);
-        for mailbox in turn.mailboxes.drain(..).flatten() {
-            mailbox.break_off();
-        }
+        self.break_off_all(&mut turn);
         self.shared.inbox.close();
         self.shared.stopped.store(true, Ordering::Release);
         self.shared.left.notify_one();
     }
 
+    /// Says that the thread is about to block, and looks once more whether there is something to do.
+    fn may_sleep(&self, turn: &Turn) -> bool {
+        self.shared.asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        self.source.newest() <= turn.shard.tail() && lock(&self.shared.commands).waiting.is_empty() && lock(&self.shared.signals).is_empty()
+    }
+
     /// One round of listening and speaking. True if there is more to do at once.
-    fn turn(&self, turn: &mut Turn) -> bool {
+    fn turn(&self, turn: &mut Turn, registry: &mio::Registry, events: &Events) -> bool {
         let now = self.clock.now();
+        // Before anybody new gets the slot of somebody who leaves: what is heard here is about those who were there when it was said.
+        self.hear(turn, events, now);
         while !turn.stop {
             let command = lock(&self.shared.commands).waiting.pop_front();
             let Some(command) = command else { break };
-            Self::obey(turn, command, now);
+            self.obey(turn, registry, command, now);
         }
         std::mem::swap(&mut turn.signals, &mut lock(&self.shared.signals));
-        for (who, signal) in turn.signals.drain(..) {
-            if who.incarnation != turn.incarnation {
-                continue;
-            }
-            match signal {
-                Signal::Writable => turn.shard.handle_writable(who.id),
-                Signal::Gone => {
-                    turn.shard.handle_closed(who.id);
-                    if let Some(mailbox) = turn.mailboxes.get_mut(who.id.index()) {
-                        mailbox.take_if(|mailbox| mailbox.is_of(who));
-                    }
+        for at in 0..turn.signals.len() {
+            let (who, signal) = turn.signals[at];
+            if who.incarnation == turn.incarnation {
+                match signal {
+                    Signal::Writable => turn.shard.handle_writable(who.id),
+                    Signal::Gone => self.gone(turn, who.id),
                 }
             }
         }
+        turn.signals.clear();
         turn.shard.handle_tick(now);
-        let mut more = false;
-        if turn.shard.wants_batch() {
-            let tail = turn.shard.tail();
-            let cost = self.source.pull(tail, &mut turn.batch).expect("admission keeps every shard's place in the window");
-            if !turn.batch.is_empty() {
-                turn.shard.handle_batch(&turn.batch);
-                turn.batch.clear();
-                self.shared.taken_bytes.fetch_add(cost, Ordering::AcqRel);
-                self.shared.tail.store(turn.shard.tail(), Ordering::Release);
-                self.source.taken();
-                more = true;
+        let mut more;
+        let mut transmits = TRANSMITS_PER_TURN;
+        loop {
+            let pulled = self.pull(turn);
+            more = !self.transmit(turn, now, &mut transmits);
+            if more || !pulled {
+                break;
             }
-        } else {
-            more = true;
         }
-        more |= Self::transmit(turn, now);
         while let Some(request) = turn.shard.poll_page_request() {
             let (id, shared) = (request.id, self.shared.clone());
             let answer = Answer { shared, incarnation: turn.incarnation, id, page: Err(PageFailed) };
             let read = (self.read)(request);
-            tokio::spawn(async move { answer.give(read.await) });
+            self.runtime.spawn(async move { answer.give(read.await) });
         }
         // A page that somebody else is reading already may have made its reader ready.
-        more |= Self::transmit(turn, now);
-        more |= Self::settle(turn) || turn.shard.wants_page();
+        more |= !self.transmit(turn, now, &mut transmits);
+        more |= self.settle(turn) || turn.shard.wants_page() || !turn.talkative.is_empty();
         self.publish_counters(turn);
         more
     }
 
-    /// Writes what there is to write, up to a bound; true if it was reached.
-    fn transmit(turn: &mut Turn, now: Millis) -> bool {
-        for _ in 0..TRANSMITS_PER_TURN {
-            match turn.shard.poll_transmit(now) {
-                Poll::Transmit(Transmit { id, bytes }) => {
-                    let taken = turn.mailboxes[id.index()].as_ref().map_or(0, |mailbox| mailbox.write(&bytes));
-                    turn.shard.handle_written(taken, now);
-                }
-                Poll::Working => {}
-                Poll::Idle => return false,
-            }
+    /// Takes new events; false if there are none, or none are wanted now.
+    fn pull(&self, turn: &mut Turn) -> bool {
+        let tail = turn.shard.tail();
+        if !turn.shard.wants_batch() || self.source.newest() <= tail {
+            return false;
         }
+        let cost = self.source.pull(tail, &mut turn.batch).expect("admission keeps every shard's place in the window");
+        if turn.batch.is_empty() {
+            return false;
+        }
+        turn.shard.handle_batch(&turn.batch);
+        turn.batch.clear();
+        self.shared.taken_bytes.fetch_add(cost, Ordering::AcqRel);
+        self.shared.tail.store(turn.shard.tail(), Ordering::Release);
+        self.source.taken();
         true
     }
 
-    /// Ends the bodies of those the shard has closed; true if there were any.
-    fn settle(turn: &mut Turn) -> bool {
+    /// What the system says of the sockets.
+    fn hear(&self, turn: &mut Turn, events: &Events, now: Millis) {
+        for index in std::mem::take(&mut turn.talkative) {
+            self.listen(turn, index, now);
+        }
+        for event in events {
+            let index = event.token().0;
+            if event.token() == WAKER {
+                continue;
+            }
+            let Some(Some((id, Connection::Socket(socket)))) = turn.connections.get(index) else { continue };
+            let id = *id;
+            // A reset is an error; a closed write side without one is what the other half of a closing looks like.
+            if (event.is_error() || event.is_write_closed()) && socket.is_broken() {
+                self.gone(turn, id);
+                continue;
+            }
+            if event.is_readable() || event.is_read_closed() {
+                self.listen(turn, index, now);
+            }
+            if event.is_writable() {
+                turn.shard.handle_writable(id);
+            }
+        }
+    }
+
+    fn listen(&self, turn: &mut Turn, index: usize, now: Millis) {
+        let Some(Some((id, Connection::Socket(socket)))) = turn.connections.get_mut(index) else { return };
+        let id = *id;
+        match socket.hear() {
+            Heard::Nothing => {}
+            Heard::More => turn.talkative.push(index),
+            Heard::HalfClosed => turn.shard.handle_half_closed(id, now),
+            Heard::Gone => self.gone(turn, id),
+        }
+    }
+
+    /// The client of a subscriber has left.
+    fn gone(&self, turn: &mut Turn, id: SubscriberId) {
+        turn.shard.handle_closed(id);
+        let there = turn.connections.get_mut(id.index());
+        if let Some((_, Connection::Socket(_))) = there.and_then(|connection| connection.take_if(|(other, _)| *other == id)) {
+            self.shared.left();
+        }
+    }
+
+    /// Writes what there is to write, up to a bound; false if that was reached.
+    fn transmit(&self, turn: &mut Turn, now: Millis, left: &mut usize) -> bool {
+        while *left > 0 {
+            match turn.shard.poll_transmit(now) {
+                Poll::Transmit(Transmit { id, bytes }) => {
+                    *left -= 1;
+                    let written = match turn.connections.get_mut(id.index()) {
+                        Some(Some((_, connection))) => connection.write(&bytes),
+                        _ => Written::Gone,
+                    };
+                    match written {
+                        Written::Taken(taken) => turn.shard.handle_written(taken, now),
+                        Written::Gone => self.gone(turn, id),
+                    }
+                }
+                Poll::Working => *left -= 1,
+                Poll::Idle => return true,
+            }
+        }
+        false
+    }
+
+    /// Ends the connections of those the shard has closed; true if there were any.
+    fn settle(&self, turn: &mut Turn) -> bool {
         let mut any = false;
         while let Some(closed) = turn.shard.poll_closed() {
             any = true;
-            if let Some(mailbox) = turn.mailboxes.get_mut(closed.id.index()).and_then(Option::take) {
-                if closed.forced {
-                    mailbox.break_off();
-                } else {
-                    mailbox.finish(closed.end);
-                }
+            let there = turn.connections.get_mut(closed.id.index());
+            if let Some((_, connection)) = there.and_then(|connection| connection.take_if(|(id, _)| *id == closed.id))
+                && connection.end(closed)
+            {
+                self.shared.left();
             }
         }
         any
     }
 
-    fn obey(turn: &mut Turn, command: Command, now: Millis) {
-        match command {
-            Command::Subscribe(mut new, mailbox, _permit) => {
-                turn.arriving = Some(mailbox.clone());
-                if let Some(until) = turn.draining.map(|until| until.max(now))
-                    && new.ends.is_none_or(|(at, _)| at > until)
-                {
-                    new.ends = Some((until, CloseReason::Drain));
-                }
-                // A new subscriber may get the slot of somebody just closed, whose body has to be ended first.
-                Self::settle(turn);
-                let id = turn.shard.subscribe(*new, now);
-                if turn.mailboxes.len() <= id.index() {
-                    turn.mailboxes.resize(id.index() + 1, None);
-                }
-                let there = mailbox.attach(Incarnated { incarnation: turn.incarnation, id });
-                turn.mailboxes[id.index()] = Some(mailbox);
-                turn.arriving = None;
-                if !there {
-                    turn.shard.handle_closed(id);
-                }
+    fn break_off_all(&self, turn: &mut Turn) {
+        let there = turn.connections.drain(..).flatten().map(|(_, connection)| connection);
+        for connection in there.chain(turn.arriving.take()) {
+            if connection.break_off() {
+                self.shared.left();
             }
+        }
+    }
+
+    fn obey(&self, turn: &mut Turn, registry: &mio::Registry, command: Command, now: Millis) {
+        match command {
+            Command::Subscribe(new, mailbox, _permit) => self.take_over(turn, registry, new, Connection::Body(mailbox), now),
+            Command::Attach(new, socket, _permit) => self.take_over(turn, registry, new, Connection::Socket(socket), now),
             Command::Count(topics, answer) => {
                 // Nobody waits for the answer any more: nothing is lost.
                 let _ = answer.send(topics.iter().map(|topic| turn.shard.subscribers_of(topic)).collect());
@@ -357,6 +448,34 @@ impl Driver {
             }
             Command::Panic => panic!("a failure was asked for"),
             Command::Stop => turn.stop = true,
+        }
+    }
+
+    fn take_over(&self, turn: &mut Turn, registry: &mio::Registry, mut new: Box<NewSubscriber>, connection: Connection, now: Millis) {
+        turn.arriving = Some(connection);
+        if let Some(until) = turn.draining.map(|until| until.max(now))
+            && new.ends.is_none_or(|(at, _)| at > until)
+        {
+            new.ends = Some((until, CloseReason::Drain));
+        }
+        // A new subscriber may get the slot of somebody just closed, whose connection has to be ended first.
+        self.settle(turn);
+        let id = turn.shard.subscribe(*new, now);
+        let there = match turn.arriving.as_mut() {
+            Some(Connection::Socket(socket)) => {
+                // Once, for both directions, edge-triggered: a connection that is quiet costs no call after this one.
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                registry.register(socket.stream_mut(), Token(id.index()), interest).is_ok()
+            }
+            Some(connection) => connection.attach(Incarnated { incarnation: turn.incarnation, id }),
+            None => false,
+        };
+        if turn.connections.len() <= id.index() {
+            turn.connections.resize_with(id.index() + 1, || None);
+        }
+        turn.connections[id.index()] = turn.arriving.take().map(|connection| (id, connection));
+        if !there {
+            self.gone(turn, id);
         }
     }
 
@@ -379,9 +498,8 @@ impl Driver {
         let lost = turn.shard.subscribers() as u64;
         turn.before.add(turn.shard.stats());
         turn.before.closed[CloseReason::Failed as usize] += lost;
-        for mailbox in turn.mailboxes.drain(..).flatten().chain(turn.arriving.take()) {
-            mailbox.break_off();
-        }
+        self.break_off_all(turn);
+        turn.talkative.clear();
         turn.signals.clear();
         turn.batch.clear();
         turn.incarnation += 1;

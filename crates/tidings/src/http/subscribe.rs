@@ -14,7 +14,7 @@ use super::{
     query::{decode_path, pairs, url_pairs},
     response::ResponseBody,
 };
-use crate::{AfterGap, Config, EndStyle, Granted, HeartbeatForm, SubscribeError, Subscription};
+use crate::{AfterGap, Config, EndStyle, Granted, HeartbeatForm, SubscribeError, Subscription, delivery::MayDetach};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Version, header, request::Parts};
 use tidings_core::{Matchers, TopicMatcher, limits};
 
@@ -52,9 +52,16 @@ pub(crate) async fn subscribe(
     if parts.method == Method::HEAD {
         return Ok(stream_response(parts, ResponseBody::without_length("")));
     }
-    match hub.open(subscription).await {
-        Ok(opened) => {
+    let opened = match parts.extensions.get::<MayDetach>() {
+        Some(MayDetach) => hub.open_detachable(subscription).await.map(|(opened, ticket)| (opened, Some(ticket))),
+        None => hub.open(subscription).await.map(|opened| (opened, None)),
+    };
+    match opened {
+        Ok((opened, ticket)) => {
             let mut response = stream_response(parts, ResponseBody::events(opened.body));
+            if let Some(ticket) = ticket {
+                response.extensions_mut().insert(ticket);
+            }
             // An id that a header cannot carry cannot be in the log either (N-1a).
             let start = opened.starts_after.and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok());
             if let Some(start) = start {

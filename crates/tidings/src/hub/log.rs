@@ -144,6 +144,10 @@ impl Source for Log {
         (window.head(), self.total.load(Ordering::Acquire))
     }
 
+    fn newest(&self) -> u64 {
+        self.head.load(Ordering::Acquire)
+    }
+
     fn taken(&self) {
         self.moved.notify_waiters();
     }

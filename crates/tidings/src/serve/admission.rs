@@ -2,8 +2,9 @@
 //!
 //! It counts and decides; it neither accepts nor closes anything, and it does not know what a refusal looks like over HTTP.
 
-use crate::Refusal;
+use crate::{Refusal, delivery::Door};
 use http::HeaderMap;
+use slab::Slab;
 use std::{
     collections::HashMap,
     io,
@@ -22,6 +23,8 @@ const FILES_RESERVE_PART: usize = 20;
 const CONNECTIONS_UNKNOWN: usize = 1_000_000;
 /// Connections beyond a set limit that are still answered with a refusal: at least so many, and one in twenty.
 const REFUSED_AT_LEAST: usize = 16;
+/// The place of a connection whose client is not counted.
+const NOBODY: u32 = u32::MAX;
 
 /// The counts of a server, and its limits.
 #[derive(Debug)]
@@ -34,6 +37,8 @@ pub(super) struct Admission {
     accepted: AtomicU64,
     refused: AtomicU64,
     addresses: Mutex<HashMap<IpAddr, usize>>,
+    /// Clients of connections that were taken over, where one client's connections are counted.
+    taken_over: Mutex<Slab<[Option<IpAddr>; 2]>>,
 }
 
 /// A connection or request that is counted until this is dropped.
@@ -56,7 +61,8 @@ impl Admission {
             open: AtomicUsize::new(0),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
-            addresses: Mutex::new(HashMap::new()),
+            addresses: Mutex::default(),
+            taken_over: Mutex::default(),
         }
     }
 
@@ -140,6 +146,37 @@ impl Admission {
         *count += 1;
         *count
     }
+
+    fn uncount(&self, client: IpAddr) {
+        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = addresses.get_mut(&client) {
+            *count -= 1;
+            if *count == 0 {
+                addresses.remove(&client);
+            }
+        }
+    }
+
+    /// Turns what a connection that is taken over is counted by into a number, which is all that is kept of it.
+    pub(super) fn hand_over(&self, mut connection: Counted, mut forwarded: Option<Counted>) -> u32 {
+        connection.connection = false;
+        let clients = [connection.client.take(), forwarded.as_mut().and_then(|counted| counted.client.take())];
+        if clients == [None, None] {
+            return NOBODY;
+        }
+        let mut taken_over = self.taken_over.lock().unwrap_or_else(PoisonError::into_inner);
+        taken_over.insert(clients) as u32
+    }
+}
+
+impl Door for Admission {
+    fn left(&self, place: u32) {
+        self.open.fetch_sub(1, Relaxed);
+        if place != NOBODY {
+            let clients = self.taken_over.lock().unwrap_or_else(PoisonError::into_inner).remove(place as usize);
+            clients.into_iter().flatten().for_each(|client| self.uncount(client));
+        }
+    }
 }
 
 impl Drop for Counted {
@@ -148,13 +185,7 @@ impl Drop for Counted {
             self.admission.open.fetch_sub(1, Relaxed);
         }
         if let Some(client) = self.client {
-            let mut addresses = self.admission.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(count) = addresses.get_mut(&client) {
-                *count -= 1;
-                if *count == 0 {
-                    addresses.remove(&client);
-                }
-            }
+            self.admission.uncount(client);
         }
     }
 }

@@ -12,11 +12,15 @@
 use super::{
     Engines,
     admission::Counted,
+    detach::{Exit, Leaving},
     refusal,
     service::{ConnectionService, Origin},
     transport::{Phase, State, Transport, shut_down_write},
 };
-use crate::Refusal;
+use crate::{
+    Refusal,
+    delivery::{Door, Socket},
+};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
@@ -79,6 +83,8 @@ enum End {
     Linger,
     /// The peer takes nothing: throw away what waits for it.
     Reset,
+    /// An event stream goes on without the HTTP library.
+    Detach(Box<Leaving>),
 }
 
 /// Serves one connection until it ends.
@@ -98,15 +104,15 @@ where
         // Who is refused does not keep a place for long.
         watch.times.idle = watch.times.idle.min(watch.times.head);
     }
-    let origin = Arc::new(Origin { peer, refusal, admission: engines.admission.clone(), state: state.clone() });
-    let service = ConnectionService::new(service, origin);
+    let origin = Arc::new(Origin { peer, refusal, admission: engines.admission.clone(), state: state.clone(), exit: Exit::default() });
+    let service = ConnectionService::new(service, origin.clone());
     let mut transport = Transport::new(stream.clone(), state.clone());
     let end = {
         let mut stopping = pin!(async move {
             let _ = stop.wait_for(|stop| *stop).await;
         });
         match sniff(&mut transport, &mut watch, stopping.as_mut()).await {
-            Ok(Protocol::Http1) => http1(transport, &stream, &engines, service, &mut watch, stopping).await,
+            Ok(Protocol::Http1) => http1(transport, &stream, &engines, service, &origin.exit, &mut watch, stopping).await,
             Ok(Protocol::Http2) => {
                 state.set_multiplexed();
                 http2(transport, &engines, service, &mut watch, stopping).await
@@ -121,8 +127,30 @@ where
         }
         End::Linger => linger(&stream, &[]).await,
         End::Refuse(status) => linger(&stream, &refusal::response(status, engines.times.head)).await,
+        End::Detach(leaving) => {
+            detach(*leaving, stream, &engines, counted).await;
+            return;
+        }
     }
     drop(counted);
+}
+
+/// Gives a stream and its socket to a shard.
+async fn detach(leaving: Leaving, stream: Arc<TcpStream>, engines: &Engines, counted: Counted) {
+    let Leaving { ticket, framing, head, forwarded } = leaving;
+    // The HTTP library has let go of its end, and nobody else holds one.
+    let (Some(prepared), Some(stream)) = (ticket.take(), Arc::into_inner(stream)) else { return };
+    let place = engines.admission.hand_over(counted, forwarded);
+    match Socket::adopt(stream, engines.admission.clone(), place) {
+        Ok(socket) => {
+            // A hub that has stopped closes it.
+            prepared.attach(socket, framing, &head).await;
+        }
+        Err(error) => {
+            engines.admission.left(place);
+            tracing::warn!(%error, "a connection could not be handed to its shard; its client will reconnect");
+        }
+    }
 }
 
 /// Options without which events are late or dead peers stay; a socket that takes none of them still works.
@@ -185,6 +213,7 @@ async fn http1<S, B>(
     stream: &TcpStream,
     engines: &Engines,
     service: ConnectionService<S>,
+    exit: &Exit,
     watch: &mut Watch,
     mut stopping: Pin<&mut impl Future>,
 ) -> End
@@ -209,6 +238,9 @@ where
         }
         if let Poll::Ready(result) = connection.poll_without_shutdown(cx) {
             return Poll::Ready(Ok(result));
+        }
+        if let Some(leaving) = exit.take() {
+            return Poll::Ready(Err(End::Detach(Box::new(leaving))));
         }
         watch.poll(cx).map(|late| Err(late.end()))
     })

@@ -4,9 +4,13 @@
 
 use super::{
     admission::{Admission, Counted},
+    detach::{Exit, Leaving, leaving, may_detach},
     transport::State,
 };
-use crate::{PeerAddr, Refusal};
+use crate::{
+    PeerAddr, Refusal,
+    delivery::{MayDetach, Ticket},
+};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Version, header};
 use http_body::{Body, Frame, SizeHint};
@@ -30,6 +34,7 @@ pub(super) struct Origin {
     pub(super) refusal: Option<Refusal>,
     pub(super) admission: Arc<Admission>,
     pub(super) state: Arc<State>,
+    pub(super) exit: Exit,
 }
 
 /// The caller's service on one connection.
@@ -70,14 +75,28 @@ where
         request.extensions_mut().insert(PeerAddr(origin.peer));
         // Said in full, because the engine would only add its own word to a `keep-alive` of the service's.
         let close = request.version() < Version::HTTP_2 && (origin.refusal.is_some() || wants_close(&request));
+        let version = request.version();
+        if origin.state.may_detach() && may_detach(&request) {
+            request.extensions_mut().insert(MayDetach);
+        }
         origin.state.request_begins();
-        let under_way = UnderWay { origin, _counted: counted };
+        let mut under_way = UnderWay { origin, counted };
         let mut service = self.service.clone();
         Box::pin(async move {
             let Ok(()) = poll_fn(|cx| service.poll_ready(cx)).await;
             let Ok(mut response) = service.call(request).await;
             if close {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            if response.extensions().get::<Ticket>().is_some() && version < Version::HTTP_2 {
+                let (mut parts, body) = response.into_parts();
+                if let Some((ticket, framing, head)) = leaving(&mut parts, version) {
+                    let forwarded = under_way.counted.take();
+                    under_way.origin.exit.leave(Leaving { ticket, framing, head, forwarded });
+                    // The driver takes the connection away before anything more is asked of it.
+                    return std::future::pending().await;
+                }
+                response = Response::from_parts(parts, body);
             }
             let events = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream")
                 && !response.headers().contains_key(header::CONTENT_ENCODING)
@@ -97,7 +116,7 @@ fn wants_close<B>(request: &Request<B>) -> bool {
 #[derive(Debug)]
 struct UnderWay {
     origin: Arc<Origin>,
-    _counted: Option<Counted>,
+    counted: Option<Counted>,
 }
 
 impl Drop for UnderWay {

@@ -140,6 +140,12 @@ impl State {
         inner.phase != Phase::Busy && inner.clean
     }
 
+    /// Whether nothing of an earlier response waits to be written, so that the connection can be taken over.
+    pub(super) fn may_detach(&self) -> bool {
+        let inner = self.lock();
+        inner.clean && inner.active == 0 && !inner.half_closed && !inner.multiplexed
+    }
+
     /// The status of hyper's own answer to a bad head, which was kept from the peer.
     pub(super) fn refused_status(&self) -> Option<u16> {
         let inner = self.lock();

@@ -1,0 +1,120 @@
+//! A subscription that has been granted and not been given to a shard yet: whoever comes first takes it, the response body it came with
+//! (engine A) or the server that owns the socket (engine B).
+//!
+//! It knows neither requests nor responses.
+
+use super::{
+    body::{Attached, Mailbox},
+    connection::Socket,
+    driver::{Command, Shared},
+};
+use bytes::{BufMut, BytesMut};
+use std::{
+    fmt,
+    mem::ManuallyDrop,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+};
+use tidings_core::{Framing, shard::NewSubscriber, wire};
+
+/// The shards, as somebody sees them who has a subscriber for one.
+#[derive(Clone)]
+pub(super) struct Shards(pub(super) Arc<[Arc<Shared>]>);
+
+/// One more in a shard's account of connections, until somebody else answers for it.
+struct Load<'a>(&'a Arc<Shared>);
+
+impl Drop for Load<'_> {
+    fn drop(&mut self) {
+        self.0.left();
+    }
+}
+
+impl Load<'_> {
+    fn hand_over(self) {
+        let _ = ManuallyDrop::new(self);
+    }
+}
+
+impl Shards {
+    /// The shard with the fewest connections.
+    fn least_loaded(&self) -> Option<Load<'_>> {
+        let shard = self.0.iter().min_by_key(|shard| shard.bodies.load(Ordering::Relaxed))?;
+        shard.bodies.fetch_add(1, Ordering::Relaxed);
+        Some(Load(shard))
+    }
+
+    pub(super) async fn open(&self, new: Box<NewSubscriber>) -> Option<Attached> {
+        let load = self.least_loaded()?;
+        let shard = load.0;
+        let mailbox = Mailbox::new(shard.clone());
+        // From here on dropping it settles the account, also when this future is dropped.
+        let attached = Attached::new(mailbox.clone());
+        load.hand_over();
+        let permit = shard.inbox.clone().acquire_owned().await.ok()?;
+        shard.send(Command::Subscribe(new, mailbox, permit)).then_some(attached)
+    }
+}
+
+/// In the extensions of a request whose connection the server can take over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MayDetach;
+
+/// A granted subscription; clones are the same one.
+#[derive(Clone)]
+pub(crate) struct Ticket(Arc<Mutex<Option<Prepared>>>);
+
+/// What a ticket stands for.
+pub(crate) struct Prepared {
+    new: Box<NewSubscriber>,
+    shards: Shards,
+}
+
+impl Ticket {
+    pub(super) fn new(new: Box<NewSubscriber>, shards: Shards) -> Ticket {
+        Ticket(Arc::new(Mutex::new(Some(Prepared { new, shards }))))
+    }
+
+    /// The subscription, for the first who asks.
+    pub(crate) fn take(&self) -> Option<Prepared> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prepared").field("new", &self.new).finish_non_exhaustive()
+    }
+}
+
+impl Prepared {
+    /// Engine A: into a mailbox.
+    pub(super) async fn open(self) -> Option<Attached> {
+        self.shards.open(self.new).await
+    }
+
+    /// Engine B: onto a socket, to which nothing of the answer was written yet. `head` is written in front of the stream, in one piece
+    /// with its first bytes. False if the hub has stopped; the socket is closed then.
+    pub(crate) async fn attach(self, socket: Socket, framing: Framing, head: &[u8]) -> bool {
+        let Prepared { mut new, shards } = self;
+        new.feed.framing = framing;
+        let first = wire::frame(framing, &new.opening);
+        let mut opening = BytesMut::with_capacity(head.len() + first.len());
+        opening.put_slice(head);
+        opening.put(first);
+        new.opening = opening.freeze();
+        let Some(load) = shards.least_loaded() else { return false };
+        let shard = load.0;
+        let Ok(permit) = shard.inbox.clone().acquire_owned().await else { return false };
+        let sent = shard.send(Command::Attach(new, socket, permit));
+        if sent {
+            load.hand_over();
+        }
+        sent
+    }
+}
