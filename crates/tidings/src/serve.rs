@@ -179,6 +179,8 @@ impl Server {
         F: Future + Send,
     {
         let Server { engines, drain_hard } = self.clone();
+        #[cfg(target_os = "linux")]
+        connection::set_options(&socket2::SockRef::from(&listener), engines.times);
         async move {
             let mut connections = JoinSet::new();
             let (stop_connections, stopping) = watch::channel(false);

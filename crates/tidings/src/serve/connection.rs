@@ -52,6 +52,9 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 32 << 20;
 /// How long an HTTP/2 connection may stay open after it was told to go away and its last stream has ended.
 const GO_AWAY: Duration = Duration::from_secs(5);
+/// Bytes the kernel may hold for a connection that its client's window has no room for.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 128 << 10;
 /// While no further heads can be taken, an unfinished one gets no more time than this: slow heads must not lock out complete ones.
 const HEAD_UNDER_PRESSURE: Duration = Duration::from_secs(1);
 
@@ -96,7 +99,8 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let Accepted { stream, peer, counted, refusal } = accepted;
-    set_options(&stream, engines.times);
+    #[cfg(not(target_os = "linux"))]
+    set_options(&socket2::SockRef::from(&stream), engines.times);
     let stream = Arc::new(stream);
     let state = Arc::new(State::new(engines.heads.clone()));
     let mut watch = Watch { times: engines.times, state: state.clone(), sleep: None };
@@ -153,16 +157,16 @@ async fn detach(leaving: Leaving, stream: Arc<TcpStream>, engines: &Engines, cou
     }
 }
 
-/// Options without which events are late or dead peers stay; a socket that takes none of them still works.
-fn set_options(stream: &TcpStream, times: Times) {
-    let _ = stream.set_nodelay(true);
-    let socket = socket2::SockRef::from(stream);
+/// Options without which events are late or dead peers stay; a socket that takes none of them still works. On Linux connections inherit
+/// them from their listener, which saves four calls for each.
+pub(super) fn set_options(socket: &socket2::SockRef<'_>, times: Times) {
+    let _ = socket.set_tcp_nodelay(true);
     let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_mins(1)).with_interval(Duration::from_secs(15));
     let _ = socket.set_tcp_keepalive(&keepalive);
     #[cfg(target_os = "linux")]
     {
         // A slow reader's backlog belongs into the log, not into megabytes of kernel buffers.
-        let _ = socket.set_tcp_notsent_lowat(128 << 10);
+        let _ = socket.set_tcp_notsent_lowat(UNSENT);
         let _ = socket.set_tcp_user_timeout(Some(2 * times.stalled_write.max(Duration::from_secs(5))));
     }
     #[cfg(not(target_os = "linux"))]

@@ -661,3 +661,19 @@ fn a_failed_accept_is_tried_again_soon() {
     failures.ended();
     assert!(failures.another(&out_of_files) && failures.wait == Duration::from_millis(10));
 }
+
+/// Events leave at once, dead peers are found, and the kernel keeps little for slow ones; without a call for each connection.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn connections_inherit_the_options_of_their_listener() {
+    let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let seconds = Duration::from_secs;
+    let times = super::connection::Times { head: seconds(1), idle: seconds(1), stalled_write: seconds(7) };
+    super::connection::set_options(&socket2::SockRef::from(&listener), times);
+    let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (accepted, _) = listener.accept().await.unwrap();
+    let accepted = socket2::SockRef::from(&accepted);
+    assert!(accepted.tcp_nodelay().unwrap() && accepted.keepalive().unwrap());
+    assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(seconds(14)));
+    assert_eq!(accepted.tcp_notsent_lowat().unwrap(), 128 << 10);
+}
