@@ -22,7 +22,7 @@ pub mod wire;
 pub use event::{Event, EventError};
 pub use feed::{FeedKey, Filter};
 pub use grant::Grant;
-pub use matcher::{Matchers, TopicMatcher};
+pub use matcher::{Key, Matchers, TopicMatcher};
 pub use parser::{Item, Message, Parser, TooLong};
 pub use position::{Epoch, EventId, Position};
 pub use record::{Draft, Record};

@@ -64,6 +64,10 @@ pub const MAX_AGE_SPREAD_PERCENT: u64 = 20;
 /// A connection that takes no byte for this long while some wait is closed; milliseconds (S-28); N-40.
 pub const STALLED_WRITE_MS: u64 = 10_000;
 
+/// A client that ends its half of the connection this soon after its request may have sent it with the request, and reads on; later it
+/// is leaving. Milliseconds.
+pub const HALF_CLOSE_MS: u64 = 1_000;
+
 /// How far a reader that was live may fall behind the head, in bytes of encoded events; N-40.
 pub const LAG_BYTES: u64 = 16 << 20;
 /// The same in events; N-40.
@@ -105,6 +109,11 @@ pub const PAGE_EVENTS: usize = 1_024;
 pub const PAGE_SCAN: usize = 16_384;
 /// Subscriptions waiting to be taken over by one shard; further ones wait in their request.
 pub const SHARD_INBOX: usize = 1_024;
+/// Counters by which a shard says what its subscribers ask for, 256 KiB: with as many topics as that every third publish of something
+/// nobody reads would wake the shard for nothing.
+pub const INTEREST_COUNTS: usize = 1 << 16;
+/// How far a shard that nobody wakes may fall behind, as a fraction of how far the head may run ahead of it.
+pub const SLEEPING_LAG: usize = 4;
 /// A coarse tick visits this fraction of a shard's table: heartbeats, ages and stalls are checked once per so many ticks.
 pub const TICK_SLICES: usize = 32;
 /// Milliseconds between two ticks of a shard.

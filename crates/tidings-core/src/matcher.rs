@@ -76,6 +76,46 @@ impl TopicMatcher {
     }
 }
 
+/// What a matcher is found by in an index: see [`TopicMatcher::key`] and [`Topic::keys`]. Exhaustive on purpose: an index that does not know
+/// a kind would lose events.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Key<'a> {
+    /// Every topic has it.
+    All,
+    /// The name of one topic.
+    Exact(&'a str),
+    /// A prefix, without a slash at either end.
+    Prefix(&'a str),
+}
+
+impl TopicMatcher {
+    /// The key under which an index finds this matcher: it matches a topic if and only if the topic has that key.
+    ///
+    /// ```
+    /// use tidings_core::{Key, Topic, TopicMatcher};
+    /// assert_eq!(TopicMatcher::prefix("/a/b/")?.key(), Key::Prefix("a/b"));
+    /// let keys: Vec<_> = Topic::parse("a/b")?.keys().map(|key| format!("{key:?}")).collect();
+    /// assert_eq!(keys, ["All", r#"Exact("a/b")"#, r#"Prefix("a")"#, r#"Prefix("a/b")"#]);
+    /// # Ok::<(), tidings_core::TopicError>(())
+    /// ```
+    pub fn key(&self) -> Key<'_> {
+        match &self.0 {
+            Kind::All => Key::All,
+            Kind::Exact(name) => Key::Exact(name),
+            Kind::Prefix(name) => Key::Prefix(name),
+        }
+    }
+}
+
+impl Topic {
+    /// The keys of the matchers that match this topic: as many as it has segments, and two.
+    pub fn keys(&self) -> impl Iterator<Item = Key<'_>> {
+        let name = below(self.as_str());
+        let ends = memchr::memchr_iter(b'/', name.as_bytes()).chain([name.len()]);
+        [Key::All, Key::Exact(self.as_str())].into_iter().chain(ends.map(move |end| Key::Prefix(&name[..end])))
+    }
+}
+
 /// Whether a topic is a prefix's own or lies below it.
 fn is_below(prefix: &str, topic: &str) -> bool {
     below(topic).strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

@@ -26,7 +26,8 @@ mod terms;
 pub use deadlines::Millis;
 pub use pages::{Page, PageFailed, PageId, PageRequest};
 pub use terms::{
-    CloseReason, Closed, EndStyle, Gap, HeartbeatForm, Lag, LagPolicy, NewSubscriber, Poll, ShardConfig, ShardStats, SubscriberId, Transmit,
+    CloseReason, Closed, EndStyle, Gap, HeartbeatForm, InterestChange, Lag, LagPolicy, NewSubscriber, Poll, ShardConfig, ShardStats,
+    SubscriberId, Transmit,
 };
 
 use crate::{
@@ -56,6 +57,8 @@ struct Slot {
     /// Place in the table of those behind.
     behind: u32,
     last_write: Coarse,
+    /// When it came.
+    since: Coarse,
     ends_at: Coarse,
     ends_why: CloseReason,
     /// When its rights end, whatever else ends it before.
@@ -124,6 +127,7 @@ pub struct Shard {
     in_flight: Option<InFlight>,
     pages: Pages,
     closed: VecDeque<Closed>,
+    interest: VecDeque<InterestChange>,
     generation: u32,
     rotation: usize,
     prefer_ready: bool,
@@ -150,6 +154,7 @@ impl Shard {
             in_flight: None,
             pages: Pages::default(),
             closed: VecDeque::new(),
+            interest: VecDeque::new(),
             generation: 0,
             rotation: 0,
             prefer_ready: false,
@@ -212,6 +217,7 @@ impl Shard {
             place: NONE,
             behind: self.behind.insert(behind) as u32,
             last_write: Coarse::floor(now),
+            since: Coarse::floor(now),
             ends_at: new.ends.map_or(Coarse::NEVER, |(at, _)| Coarse::floor(at)),
             ends_why: new.ends.map_or(CloseReason::Age, |(_, why)| why),
             expires_at: expires_at.map_or(Coarse::NEVER, Coarse::floor),
@@ -312,6 +318,11 @@ impl Shard {
         self.closed.pop_front()
     }
 
+    /// The next change of what is asked for here; to be looked at after whatever may have brought it, and before [`Shard::wants_batch`].
+    pub fn poll_interest(&mut self) -> Option<InterestChange> {
+        self.interest.pop_front()
+    }
+
     fn make_live(&mut self, id: SubscriberId) {
         let slot = &mut self.slots[id.index()];
         self.behind.remove(slot.behind as usize);
@@ -359,6 +370,7 @@ impl Shard {
         feed.subscribers -= 1;
         if feed.subscribers == 0 {
             let feed = self.feeds.remove(slot.feed as usize);
+            self.interest.push_back(InterestChange::Lost(feed.key.filter.clone()));
             self.routes.remove(slot.feed, feed.key.filter.matchers());
             self.feed_ids.remove(&feed.key);
             self.pages.forget_feed(slot.feed);
@@ -376,6 +388,7 @@ impl Shard {
             self.feeds[feed as usize].subscribers += 1;
             return feed;
         }
+        self.interest.push_back(InterestChange::Gained(key.filter.clone()));
         let feed = self.feeds.insert(Feed { key: key.clone(), members: Vec::new(), subscribers: 1, seen: 0 }) as u32;
         self.routes.insert(feed, key.filter.matchers());
         self.feed_ids.insert(key, feed);

@@ -28,7 +28,9 @@ pub(crate) fn run(settings: Settings) -> Result<(), Failure> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Running(format!("cannot start threads: {error}")))?;
-    let ended = runtime.block_on(serve(settings, logs));
+    // On one of the runtime's own threads: from outside every accepted connection would have to wake one.
+    let serving = runtime.spawn(serve(settings, logs));
+    let ended = runtime.block_on(serving).unwrap_or_else(|error| Err(Failure::Running(format!("the server failed: {error}"))));
     // Whatever still runs has had its time; nothing may keep a stopped hub alive.
     runtime.shutdown_background();
     ended

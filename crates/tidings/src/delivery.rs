@@ -8,6 +8,13 @@ mod connection;
 mod driver;
 mod stream;
 mod ticket;
+mod wake;
+mod words;
+
+/// What `wake.rs` is made of; its test puts a model in this place.
+mod atomic {
+    pub(super) use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
+}
 
 pub use body::{Aborted, EventBody};
 #[cfg(feature = "server")]
@@ -29,6 +36,7 @@ use tidings_core::{
     shard::{Millis, NewSubscriber, Page, PageFailed, PageRequest, ShardConfig, ShardStats},
 };
 use tokio::sync::oneshot;
+use words::Words;
 
 /// Reads a page for somebody behind; from what, is the hub's to know.
 pub(crate) type ReadPage = dyn Fn(PageRequest) -> Pin<Box<dyn Future<Output = Result<Page, PageFailed>> + Send>> + Send + Sync;
@@ -43,6 +51,9 @@ pub(crate) trait Source: Send + Sync {
 
     /// The newest sequence, without waiting for anybody.
     fn newest(&self) -> u64;
+
+    /// The same as [`Source::head`] without waiting for anybody; the two may be of different moments.
+    fn progress(&self) -> (u64, u64);
 
     /// A shard has accounted for what it pulled.
     fn taken(&self);
@@ -70,6 +81,10 @@ impl Clock {
 /// The shards.
 pub(crate) struct Delivery {
     shards: Shards,
+    source: Arc<dyn Source>,
+    words: Arc<Words>,
+    /// Events and bytes that a sleeping shard may be behind.
+    lag: (u64, u64),
 }
 
 impl Delivery {
@@ -80,23 +95,40 @@ impl Delivery {
         clock: Clock,
         source: Arc<dyn Source>,
         read: Arc<ReadPage>,
+        lag: (u64, u64),
     ) -> io::Result<Delivery> {
         let runtime = tokio::runtime::Handle::current();
+        let words = Arc::new(Words::default());
         let start = |(number, config)| {
             let (shared, poll) = Shared::new(tail)?;
-            let (source, read, runtime) = (source.clone(), read.clone(), runtime.clone());
-            let driver = Driver { shared: shared.clone(), config, clock, source, read, runtime };
+            let (source, read, words, runtime) = (source.clone(), read.clone(), words.clone(), runtime.clone());
+            let driver = Driver { shared: shared.clone(), config, clock, source, read, words, runtime };
             thread::Builder::new().name(format!("shard-{number}")).spawn(move || driver.run(poll))?;
             Ok(shared)
         };
         let shards: io::Result<Vec<_>> = configs.into_iter().enumerate().map(start).collect();
-        Ok(Delivery { shards: Shards(shards?.into()) })
+        Ok(Delivery { shards: Shards(shards?.into()), source, words, lag })
     }
 
-    /// Tells the shards that there may be new events.
-    pub(crate) fn wake(&self) {
+    /// Wakes the shards that have subscribers for one of these records, and those further behind than they may be.
+    ///
+    /// A shard that sleeps with an old tail costs nobody anything, for nobody there wants what it has not taken; but publishers wait for
+    /// it when it is too far behind, so it is woken long before.
+    pub(crate) fn wake(&self, records: &[Arc<Record>]) {
+        let (head, total) = self.source.progress();
         for shard in self.shards.0.iter() {
-            shard.wake();
+            shard.wake_if(|| {
+                head.saturating_sub(shard.tail.load(Ordering::Relaxed)) > self.lag.0
+                    || total.saturating_sub(shard.taken_bytes.load(Ordering::Relaxed)) > self.lag.1
+                    || records.iter().any(|record| self.words.wanted(&shard.interest, record.topics()))
+            });
+        }
+    }
+
+    /// Wakes all shards: publishers wait for them.
+    pub(crate) fn wake_all(&self) {
+        for shard in self.shards.0.iter() {
+            shard.wake_if(|| true);
         }
     }
 

@@ -49,6 +49,7 @@ struct Inner {
     delivery: Delivery,
     clock: Clock,
     counters: Counters,
+    spread: Spread,
     draining: AtomicBool,
 }
 
@@ -263,9 +264,13 @@ impl HubBuilder {
             let replay = replay.clone();
             Box::pin(async move { replay.page(&request).await })
         });
-        let delivery = Delivery::start(shard_configs, bounds.head, clock, log.clone(), read).map_err(StartError::NoThreads)?;
+        let (events, bytes) = log.lead();
+        let lag = ((events / limits::SLEEPING_LAG) as u64, (bytes / limits::SLEEPING_LAG) as u64);
+        let delivery = Delivery::start(shard_configs, bounds.head, clock, log.clone(), read, lag).map_err(StartError::NoThreads)?;
         let counters = Counters::default();
-        let hub = Hub(Arc::new(Inner { config, rules, store, log, delivery, clock, counters, draining: AtomicBool::new(false) }));
+        let spread = Spread(AtomicU64::new(getrandom::u64().map_err(random)?));
+        let draining = AtomicBool::new(false);
+        let hub = Hub(Arc::new(Inner { config, rules, store, log, delivery, clock, counters, spread, draining }));
         hub.follow();
         Ok(hub)
     }
@@ -323,9 +328,18 @@ fn retry_ms(config: &Config) -> (u32, u32) {
     (ms(config.retry.0) as u32, ms(config.retry.1) as u32)
 }
 
-/// Spread, not secrecy: without random bytes everybody gets the same number.
-fn random_between(from: u64, to: u64) -> u64 {
-    from + getrandom::u64().unwrap_or_default() % (to.saturating_sub(from) + 1)
+/// Numbers that spread times, and keep no secret: a reconnect storm asks for two per client, and the system's source is a call each.
+#[derive(Debug)]
+struct Spread(AtomicU64);
+
+impl Spread {
+    fn between(&self, from: u64, to: u64) -> u64 {
+        // The generator splitmix64: a counter with an odd step, mixed.
+        let mut z = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        from + (z ^ (z >> 31)) % (to.saturating_sub(from) + 1)
+    }
 }
 
 fn unix_ms() -> u64 {
@@ -427,7 +441,7 @@ impl Hub {
         self.0.store.follow(Box::new(move |records| {
             log.push(records);
             if let Some(hub) = hub.upgrade() {
-                hub.delivery.wake();
+                hub.delivery.wake(records);
             }
         }));
     }
@@ -493,7 +507,7 @@ impl Granted {
         if drafts.len() > 1 && (drafts.len() > max_events || cost > max_bytes) {
             return Err(PublishError::BatchTooLarge { events: max_events, bytes: max_bytes });
         }
-        let reserved = inner.log.admit(drafts.len(), cost, || inner.delivery.slowest()).await?;
+        let reserved = inner.log.admit(drafts.len(), cost, || inner.delivery.slowest(), || inner.delivery.wake_all()).await?;
         let ids = inner.store.append(drafts, unix_ms()).await?;
         drop(reserved);
         for len in lens {
@@ -535,7 +549,7 @@ impl Granted {
         }
         let position = Position { epoch: inner.store.bounds().epoch, sequence: after };
         let (from, to) = retry_ms(config);
-        let retry = random_between(from.into(), to.into()) as u32;
+        let retry = inner.spread.between(from.into(), to.into()) as u32;
         let opening = wire::opening(retry, (prime && header.is_none()).then_some(position));
         let feed = FeedKey { filter, framing: Framing::Plain, topics_field: subscription.topics_field };
         let mut new = NewSubscriber::new(feed, after, Bytes::from(opening));
@@ -577,7 +591,7 @@ impl Granted {
         let age = self.hub.0.config.max_age.map(|age| {
             let age = ms(age);
             let spread = age.saturating_mul(limits::MAX_AGE_SPREAD_PERCENT) / 100;
-            (now.plus(random_between(age - spread, age.saturating_add(spread))), CloseReason::Age)
+            (now.plus(self.hub.0.spread.between(age - spread, age.saturating_add(spread))), CloseReason::Age)
         });
         let Some(expires_at) = self.grant.expires_at else { return Ok((age, None)) };
         let left = expires_at.checked_sub(unix_ms()).filter(|&left| left > 0).ok_or(SubscribeError::Expired)?;

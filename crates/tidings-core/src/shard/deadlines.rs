@@ -144,11 +144,20 @@ impl Shard {
         self.beat(id, now);
     }
 
-    /// The client has ended its half of the connection. It may read on, or it is gone, which only an answer to a heartbeat tells.
-    pub fn handle_half_closed(&mut self, id: SubscriberId, now: Millis) {
-        if self.is_there(id) {
-            self.beat(id, now);
+    /// The client has ended its half of the connection; false if it is gone, and forgotten here.
+    ///
+    /// A client that has nothing more to say may end its half with its request and read on. One that leaves looks the same, but later:
+    /// within [`limits::HALF_CLOSE_MS`] of its arrival it is sent a heartbeat, and who is gone answers that with a reset.
+    pub fn handle_half_closed(&mut self, id: SubscriberId, now: Millis) -> bool {
+        if !self.is_there(id) {
+            return true;
         }
+        if now.since(self.slots[id.index()].since.millis()) > limits::HALF_CLOSE_MS {
+            self.handle_closed(id);
+            return false;
+        }
+        self.beat(id, now);
+        true
     }
 
     fn beat(&mut self, id: SubscriberId, now: Millis) {

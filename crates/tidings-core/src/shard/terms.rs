@@ -1,8 +1,9 @@
 //! What a shard and whoever drives it say to each other: settings, arrivals, transmits, farewells, counts. Values only, no behaviour.
 
 use super::Millis;
-use crate::{Epoch, FeedKey, GapReason, limits};
+use crate::{Epoch, FeedKey, Filter, GapReason, limits};
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// What happens to a reader that falls too far behind, where the store cannot serve it from the log.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -236,6 +237,16 @@ pub struct Closed {
     /// A forced end aborts wherever the connection is, and what was handed over for it and not sent is not sent any more. A planned one
     /// comes after its last bytes.
     pub forced: bool,
+}
+
+/// A question that somebody asks of a shard now and nobody did, or the other way round. Whoever has events knows by it whether the shard
+/// needs to be woken for them.
+#[derive(Clone, Debug)]
+pub enum InterestChange {
+    /// The first subscriber with this question.
+    Gained(Arc<Filter>),
+    /// The last one has gone.
+    Lost(Arc<Filter>),
 }
 
 /// What a shard has counted since it was made.

@@ -7,21 +7,26 @@ use super::{
     Clock, ReadPage, Source,
     body::Mailbox,
     connection::{Connection, Heard, Socket, Written},
+    wake::{Bell, Interest},
+    words::Words,
 };
-use mio::{Events, Interest, Token, Waker};
+use mio::{Events, Token, Waker};
 use std::{
     collections::VecDeque,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 use tidings_core::{
     Record, Topic, limits,
-    shard::{CloseReason, Millis, NewSubscriber, Page, PageFailed, PageId, Poll, Shard, ShardConfig, ShardStats, SubscriberId, Transmit},
+    shard::{
+        CloseReason, InterestChange, Millis, NewSubscriber, Page, PageFailed, PageId, Poll, Shard, ShardConfig, ShardStats, SubscriberId,
+        Transmit,
+    },
 };
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -50,8 +55,9 @@ pub(crate) struct Shared {
     /// Frees and farewells; each mailbox is in here at most once for each, so the number of connections bounds it.
     signals: Mutex<Vec<(Incarnated, Signal)>>,
     waker: Waker,
-    /// The thread blocks, or is about to.
-    asleep: AtomicBool,
+    pub(super) bell: Bell,
+    /// What its subscribers ask for.
+    pub(super) interest: Interest,
     /// Bounds the subscriptions waiting to be taken over.
     pub(super) inbox: Arc<Semaphore>,
     /// Bodies that have not ended: what new ones are balanced by, and what draining waits for.
@@ -96,7 +102,8 @@ impl Shared {
             commands: Mutex::default(),
             signals: Mutex::default(),
             waker,
-            asleep: AtomicBool::new(false),
+            bell: Bell::new(),
+            interest: Interest::new(limits::INTEREST_COUNTS),
             inbox: Arc::new(Semaphore::new(limits::SHARD_INBOX)),
             bodies: AtomicUsize::new(0),
             left: Notify::new(),
@@ -125,11 +132,14 @@ impl Shared {
         refused.map(refuse).is_none()
     }
 
-    /// There may be new events.
-    pub(super) fn wake(&self) {
-        // Between what was handed over and the flag; the thread has the same between the flag and looking again.
-        fence(Ordering::SeqCst);
-        if self.asleep.swap(false, Ordering::Relaxed)
+    /// Something was handed over.
+    fn wake(&self) {
+        self.wake_if(|| true);
+    }
+
+    /// There are new events; `concerns` says whether they have to be looked at now.
+    pub(super) fn wake_if(&self, concerns: impl FnOnce() -> bool) {
+        if self.bell.ring(concerns)
             && let Err(error) = self.waker.wake()
         {
             tracing::error!(%error, "a shard could not be woken");
@@ -176,6 +186,7 @@ pub(super) struct Driver {
     pub(super) clock: Clock,
     pub(super) source: Arc<dyn Source>,
     pub(super) read: Arc<ReadPage>,
+    pub(super) words: Arc<Words>,
     /// Where pages are read.
     pub(super) runtime: tokio::runtime::Handle,
 }
@@ -242,7 +253,7 @@ impl Driver {
             let tick = (turn.shard.subscribers() > 0).then(|| self.clock.until(turn.shard.next_tick()));
             let wait = if more || !self.may_sleep(&turn) { Some(Duration::ZERO) } else { tick };
             let polled = poll.poll(&mut events, wait);
-            self.shared.asleep.store(false, Ordering::Relaxed);
+            self.shared.bell.awake();
             if let Err(error) = polled
                 && error.kind() != io::ErrorKind::Interrupted
             {
@@ -267,11 +278,12 @@ impl Driver {
         self.shared.left.notify_one();
     }
 
-    /// Says that the thread is about to block, and looks once more whether there is something to do.
+    /// Looks once more whether there is something to do before the thread blocks.
     fn may_sleep(&self, turn: &Turn) -> bool {
-        self.shared.asleep.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        self.source.newest() <= turn.shard.tail() && lock(&self.shared.commands).waiting.is_empty() && lock(&self.shared.signals).is_empty()
+        let shared = &self.shared;
+        shared.bell.may_sleep(|| {
+            self.source.newest() <= turn.shard.tail() && lock(&shared.commands).waiting.is_empty() && lock(&shared.signals).is_empty()
+        })
     }
 
     /// One round of listening and speaking. True if there is more to do at once.
@@ -296,6 +308,7 @@ impl Driver {
         }
         turn.signals.clear();
         turn.shard.handle_tick(now);
+        self.publish_interest(turn);
         let mut more;
         let mut transmits = TRANSMITS_PER_TURN;
         loop {
@@ -314,8 +327,19 @@ impl Driver {
         // A page that somebody else is reading already may have made its reader ready.
         more |= !self.transmit(turn, now, &mut transmits);
         more |= self.settle(turn) || turn.shard.wants_page() || !turn.talkative.is_empty();
+        self.publish_interest(turn);
         self.publish_counters(turn);
         more
+    }
+
+    /// Tells publishers what is asked for here, before the last look for events.
+    fn publish_interest(&self, turn: &mut Turn) {
+        while let Some(change) = turn.shard.poll_interest() {
+            match change {
+                InterestChange::Gained(filter) => self.words.of(&filter, |word| self.shared.interest.add(word)),
+                InterestChange::Lost(filter) => self.words.of(&filter, |word| self.shared.interest.remove(word)),
+            }
+        }
     }
 
     /// Takes new events; false if there are none, or none are wanted now.
@@ -368,8 +392,8 @@ impl Driver {
         match socket.hear() {
             Heard::Nothing => {}
             Heard::More => turn.talkative.push(index),
-            Heard::HalfClosed => turn.shard.handle_half_closed(id, now),
-            Heard::Gone => self.gone(turn, id),
+            Heard::HalfClosed if turn.shard.handle_half_closed(id, now) => {}
+            Heard::HalfClosed | Heard::Gone => self.gone(turn, id),
         }
     }
 
@@ -464,7 +488,7 @@ impl Driver {
         let there = match turn.arriving.as_mut() {
             Some(Connection::Socket(socket)) => {
                 // Once, for both directions, edge-triggered: a connection that is quiet costs no call after this one.
-                let interest = Interest::READABLE | Interest::WRITABLE;
+                let interest = mio::Interest::READABLE | mio::Interest::WRITABLE;
                 registry.register(socket.stream_mut(), Token(id.index()), interest).is_ok()
             }
             Some(connection) => connection.attach(Incarnated { incarnation: turn.incarnation, id }),
@@ -505,6 +529,7 @@ impl Driver {
         turn.incarnation += 1;
         // The new shard starts at the head: whatever brought the old one down, it is not met again on the live path.
         let (head, total) = self.source.head();
+        self.shared.interest.clear();
         turn.shard = Shard::new(self.config.clone(), head, self.clock.now());
         self.shared.tail.store(head, Ordering::Release);
         self.shared.taken_bytes.store(total, Ordering::Release);

@@ -78,12 +78,14 @@ impl Log {
         self.head.store(window.head(), Ordering::Release);
     }
 
-    /// Waits until the slowest shard is near enough (section 4 of the architecture); `slowest` is its sequence and what it has taken.
+    /// Waits until the slowest shard is near enough (section 4 of the architecture); `slowest` is its sequence and what it has taken,
+    /// `wake` sees to it that it moves.
     pub(super) async fn admit(
         &self,
         events: usize,
         bytes: usize,
         slowest: impl Fn() -> (u64, u64),
+        wake: impl Fn(),
     ) -> Result<Reservation<'_>, PublishError> {
         if self.reserve(events, bytes, slowest()) {
             return Ok(Reservation { log: self, events, bytes });
@@ -94,6 +96,8 @@ impl Log {
             let moved = self.moved.notified();
             tokio::pin!(moved);
             moved.as_mut().enable();
+            // A shard may sleep over what nobody there wants.
+            wake();
             if self.reserve(events, bytes, slowest()) {
                 return Ok(Reservation { log: self, events, bytes });
             }
@@ -146,6 +150,10 @@ impl Source for Log {
 
     fn newest(&self) -> u64 {
         self.head.load(Ordering::Acquire)
+    }
+
+    fn progress(&self) -> (u64, u64) {
+        (self.head.load(Ordering::Acquire), self.total.load(Ordering::Acquire))
     }
 
     fn taken(&self) {
