@@ -3,7 +3,7 @@
 //! The flags of `serve` are made from the table of settings; what they mean is decided there.
 
 use crate::{
-    Failure,
+    Failure, bench,
     client::Endpoint,
     printer::Style,
     publish, quantity, serve,
@@ -73,6 +73,7 @@ pub(crate) fn run() -> Result<(), Failure> {
             "serve" => serve(matches),
             "publish" => publish(matches),
             "subscribe" => subscribe(matches),
+            "bench" => bench::run(matches),
             "settings" => print(settings::markdown().as_bytes()),
             _ => completions(&matches),
         },
@@ -90,6 +91,7 @@ fn command() -> Command {
         .subcommand(serve_command())
         .subcommand(publish_command())
         .subcommand(subscribe_command())
+        .subcommand(bench::command())
         .subcommand(Command::new("settings").about("Print the reference page of the settings as Markdown").hide(true))
         .subcommand(
             Command::new("completions")

@@ -3,6 +3,7 @@
 //! It reads settings, wires the library together, and turns outcomes into exit codes (N-42): 0 clean, 1 failed while running, 2 wrong
 //! usage or settings. Nothing about events, delivery or HTTP is decided here.
 
+mod bench;
 mod cli;
 mod client;
 mod logging;

@@ -454,8 +454,8 @@ impl Driver {
 
     fn obey(&self, turn: &mut Turn, registry: &mio::Registry, command: Command, now: Millis) {
         match command {
-            Command::Subscribe(new, mailbox, _permit) => self.take_over(turn, registry, new, Connection::Body(mailbox), now),
-            Command::Attach(new, socket, _permit) => self.take_over(turn, registry, new, Connection::Socket(socket), now),
+            Command::Subscribe(new, mailbox, _permit) => self.take_over(turn, registry, *new, Connection::Body(mailbox), now),
+            Command::Attach(new, socket, _permit) => self.take_over(turn, registry, *new, Connection::Socket(socket), now),
             Command::Count(topics, answer) => {
                 // Nobody waits for the answer any more: nothing is lost.
                 let _ = answer.send(topics.iter().map(|topic| turn.shard.subscribers_of(topic)).collect());
@@ -475,7 +475,7 @@ impl Driver {
         }
     }
 
-    fn take_over(&self, turn: &mut Turn, registry: &mio::Registry, mut new: Box<NewSubscriber>, connection: Connection, now: Millis) {
+    fn take_over(&self, turn: &mut Turn, registry: &mio::Registry, mut new: NewSubscriber, connection: Connection, now: Millis) {
         turn.arriving = Some(connection);
         if let Some(until) = turn.draining.map(|until| until.max(now))
             && new.ends.is_none_or(|(at, _)| at > until)
@@ -484,7 +484,7 @@ impl Driver {
         }
         // A new subscriber may get the slot of somebody just closed, whose connection has to be ended first.
         self.settle(turn);
-        let id = turn.shard.subscribe(*new, now);
+        let id = turn.shard.subscribe(new, now);
         let there = match turn.arriving.as_mut() {
             Some(Connection::Socket(socket)) => {
                 // Once, for both directions, edge-triggered: a connection that is quiet costs no call after this one.

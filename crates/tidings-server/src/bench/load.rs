@@ -1,0 +1,383 @@
+//! The load itself: subscribers and publishers as plain sockets in one thread, which looks at them in turn and naps when nothing came. A
+//! reader that blocked would have to be woken by the server's own write, and its price would be in the server's bill.
+//!
+//! It knows when to send and what came; which load is meant, and what is made of the figures, is the modes' to know.
+
+use super::{
+    histogram::Histogram,
+    stamp::{Faults, Phase, Stamp, check},
+    stream::{Item, Stream},
+    target::Target,
+};
+use crate::Failure;
+use mio::{Events, Interest, Poll, Token, net::TcpStream};
+use std::{
+    collections::VecDeque,
+    io::{ErrorKind, Read, Write},
+    time::{Duration, Instant},
+};
+
+/// How long the thread sleeps when there was nothing to do.
+const NAP: Duration = Duration::from_micros(200);
+/// Tokens from here on are publishers'.
+const PUBLISHERS: usize = 1 << 32;
+
+#[derive(Debug, Default)]
+struct Subscriber {
+    /// `None` before it connects and after it ended.
+    socket: Option<TcpStream>,
+    stream: Stream,
+    asked: bool,
+    open: bool,
+    /// It reads nothing any more.
+    stalled: bool,
+}
+
+#[derive(Debug)]
+struct Publisher {
+    socket: TcpStream,
+    out: Vec<u8>,
+    answers: Vec<u8>,
+    /// Intended times of the requests that are not answered.
+    waiting: VecDeque<u64>,
+}
+
+/// What was counted.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) published: u64,
+    pub(super) deliveries: u64,
+    pub(super) warm_up_published: u64,
+    pub(super) warm_up_deliveries: u64,
+    pub(super) faults: Faults,
+    pub(super) gaps: u64,
+    pub(super) ended: u64,
+    pub(super) refused: u64,
+    pub(super) failed: u64,
+    pub(super) reads: u64,
+    pub(super) latency: Histogram,
+    pub(super) answered: Histogram,
+    /// When the last measured event came.
+    pub(super) last: u64,
+}
+
+pub(super) struct Load {
+    poll: Poll,
+    events: Events,
+    target: Target,
+    began: Instant,
+    subscribers: Vec<Subscriber>,
+    publishers: Vec<Publisher>,
+    buffer: Vec<u8>,
+    /// The next number each subscriber expects of each publisher, or of its own topic.
+    expected: Vec<u32>,
+    per_subscriber: usize,
+    /// The last number given, by publisher or by topic.
+    numbers: Vec<u32>,
+    open: usize,
+    pub(super) counts: Counts,
+    padding: Vec<u8>,
+    pub(super) pipeline: usize,
+    pub(super) batch: usize,
+    /// The newest answers' bodies are kept: the ids of what was published.
+    pub(super) ids: Option<Vec<u8>>,
+}
+
+fn running(what: &str, error: impl std::fmt::Display) -> Failure {
+    Failure::Running(format!("{what}: {error}"))
+}
+
+impl Load {
+    pub(super) fn new(target: Target, subscribers: usize, publishers: usize, size: usize) -> Result<Load, Failure> {
+        let poll = Poll::new().map_err(|error| running("cannot wait for sockets", error))?;
+        let per_subscriber = if target.own_topics() { 1 } else { publishers.max(1) };
+        let numbers = if target.own_topics() { subscribers } else { publishers };
+        let mut load = Load {
+            poll,
+            events: Events::with_capacity(4_096),
+            target,
+            began: Instant::now(),
+            subscribers: Vec::new(),
+            publishers: Vec::new(),
+            buffer: vec![0; 256 << 10],
+            expected: vec![1; subscribers * per_subscriber],
+            per_subscriber,
+            numbers: vec![0; numbers.max(1)],
+            open: 0,
+            counts: Counts::default(),
+            padding: vec![b'x'; size.saturating_sub(super::stamp::LEN)],
+            pipeline: 1,
+            batch: 1,
+            ids: None,
+        };
+        load.subscribers.resize_with(subscribers, Subscriber::default);
+        for number in 0..publishers {
+            let mut socket = TcpStream::connect(load.target.address).map_err(|error| running("cannot connect a publisher", error))?;
+            let _ = socket.set_nodelay(true);
+            let token = Token(PUBLISHERS + number);
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            load.poll.registry().register(&mut socket, token, interest).map_err(|error| running("cannot wait for a publisher", error))?;
+            load.publishers.push(Publisher { socket, out: Vec::new(), answers: Vec::new(), waiting: VecDeque::new() });
+        }
+        Ok(load)
+    }
+
+    /// Nanoseconds since the run began.
+    pub(super) fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn open(&self) -> usize {
+        self.open
+    }
+
+    pub(super) fn publishers(&self) -> usize {
+        self.publishers.len()
+    }
+
+    /// Connects the subscribers that are not there, up to number `to`, at most `connecting` at once, and waits for the first bytes of each.
+    pub(super) fn connect(&mut self, to: usize, connecting: usize, cursor: &str) -> Result<(), Failure> {
+        let started = Instant::now();
+        let mut next = 0;
+        while self.open < to {
+            while next < to && next - self.open.min(next) < connecting {
+                if self.subscribers[next].socket.is_none() {
+                    self.begin(next)?;
+                }
+                next += 1;
+            }
+            self.turn(cursor)?;
+            if self.counts.refused + self.counts.failed + self.counts.ended > 0 {
+                let Counts { refused, failed, ended, .. } = self.counts;
+                return Err(Failure::Running(format!(
+                    "{} of {to} subscribers are open; {refused} were refused, {failed} could not connect, {ended} were closed again; look at the server's limits, and at `ulimit -n` on both sides",
+                    self.open
+                )));
+            }
+            if started.elapsed() > Duration::from_secs(120) {
+                return Err(Failure::Running(format!("only {} of {to} subscribers were answered within two minutes", self.open)));
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, index: usize) -> Result<(), Failure> {
+        let mut socket = TcpStream::connect(self.target.address).map_err(|error| running("cannot connect (see `ulimit -n`)", error))?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(&mut socket, Token(index), interest).map_err(|error| running("cannot wait for a socket", error))?;
+        self.subscribers[index] = Subscriber { socket: Some(socket), ..Subscriber::default() };
+        Ok(())
+    }
+
+    /// Everybody starts with this number.
+    pub(super) fn expect(&mut self, number: u32) {
+        self.expected.fill(number);
+    }
+
+    /// Closes all subscribers, with the next numbers they would expect kept for when they come back.
+    pub(super) fn close_all(&mut self) {
+        for subscriber in &mut self.subscribers {
+            *subscriber = Subscriber::default();
+        }
+        self.open = 0;
+    }
+
+    /// From now on the last `count` subscribers read nothing.
+    pub(super) fn stall(&mut self, count: usize) {
+        for subscriber in self.subscribers.iter_mut().rev().take(count) {
+            subscriber.stalled = true;
+        }
+    }
+
+    /// The stalled ones read again, until nothing comes for a while. Returns how many were closed or told of a gap.
+    pub(super) fn unstall(&mut self) -> Result<usize, Failure> {
+        let stalled: Vec<usize> = (0..self.subscribers.len()).filter(|&index| self.subscribers[index].stalled).collect();
+        let gaps = self.counts.gaps;
+        for &index in &stalled {
+            self.subscribers[index].stalled = false;
+            self.read(index);
+        }
+        let until = Instant::now() + Duration::from_secs(3);
+        while Instant::now() < until {
+            self.turn("")?;
+        }
+        let closed = stalled.iter().filter(|&&index| self.subscribers[index].socket.is_none()).count();
+        Ok(closed + (self.counts.gaps - gaps) as usize)
+    }
+
+    /// A publisher that may send; the first after `from`.
+    pub(super) fn free_publisher(&self, from: usize) -> Option<usize> {
+        let count = self.publishers.len();
+        (0..count).map(|offset| (from + offset) % count).find(|&at| self.is_free(at))
+    }
+
+    pub(super) fn is_free(&self, publisher: usize) -> bool {
+        self.publishers[publisher].waiting.len() < self.pipeline
+    }
+
+    /// Sends one request; with topics of their own `topic` says which.
+    pub(super) fn publish(&mut self, publisher: usize, topic: usize, phase: Phase, intended: u64) {
+        let own = self.target.own_topics();
+        let counter = if own { topic } else { publisher };
+        let mut payloads = Vec::with_capacity(self.batch);
+        for _ in 0..self.batch {
+            self.numbers[counter] += 1;
+            let stamp = Stamp { publisher: if own { 0 } else { publisher as u8 }, phase, number: self.numbers[counter], intended };
+            let mut payload = Vec::with_capacity(super::stamp::LEN + self.padding.len());
+            stamp.write(&mut payload);
+            payload.extend_from_slice(&self.padding);
+            payloads.push(payload);
+        }
+        let to = &mut self.publishers[publisher];
+        self.target.publish_request(topic, &payloads, &mut to.out);
+        to.waiting.push_back(intended);
+        let count = if phase == Phase::Measured { &mut self.counts.published } else { &mut self.counts.warm_up_published };
+        *count += self.batch as u64;
+        self.flush(publisher);
+    }
+
+    fn flush(&mut self, publisher: usize) {
+        let to = &mut self.publishers[publisher];
+        while !to.out.is_empty() {
+            match to.socket.write(&to.out) {
+                Ok(n) => drop(to.out.drain(..n)),
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Looks at everything once; naps if there was nothing.
+    pub(super) fn turn(&mut self, cursor: &str) -> Result<(), Failure> {
+        let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        let polled = self.poll.poll(&mut events, Some(Duration::ZERO));
+        if let Err(error) = polled
+            && error.kind() != ErrorKind::Interrupted
+        {
+            return Err(running("waiting for sockets failed", error));
+        }
+        let nothing = events.is_empty();
+        for event in &events {
+            let token = event.token().0;
+            if token >= PUBLISHERS {
+                self.flush(token - PUBLISHERS);
+                self.answers(token - PUBLISHERS)?;
+                continue;
+            }
+            if event.is_writable() && !self.subscribers[token].asked {
+                self.ask(token, cursor);
+            }
+            if event.is_readable() {
+                self.read(token);
+            }
+        }
+        self.events = events;
+        if nothing {
+            std::thread::sleep(NAP);
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, index: usize, cursor: &str) {
+        let request = self.target.subscribe_request(index, cursor);
+        let subscriber = &mut self.subscribers[index];
+        subscriber.asked = true;
+        let written = subscriber.socket.as_mut().map(|socket| socket.write(request.as_bytes()));
+        if !matches!(written, Some(Ok(n)) if n == request.len()) {
+            self.counts.failed += 1;
+            subscriber.socket = None;
+        }
+    }
+
+    fn read(&mut self, index: usize) {
+        let Load { subscribers, buffer, counts, expected, per_subscriber, open, began, .. } = self;
+        let subscriber = &mut subscribers[index];
+        if subscriber.stalled {
+            return;
+        }
+        let now = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        loop {
+            let Some(socket) = &mut subscriber.socket else { return };
+            let ended = match socket.read(buffer) {
+                Ok(0) => true,
+                Ok(n) => {
+                    counts.reads += 1;
+                    let mut ended = false;
+                    subscriber.stream.push(&buffer[..n], |item| match item {
+                        Item::Event(stamp) => {
+                            let publisher = usize::from(stamp.publisher).min(*per_subscriber - 1);
+                            check(&mut expected[index * *per_subscriber + publisher], stamp.number, &mut counts.faults);
+                            if stamp.phase == Phase::Measured {
+                                counts.deliveries += 1;
+                                counts.latency.add(now.saturating_sub(stamp.intended));
+                                counts.last = now;
+                            } else {
+                                counts.warm_up_deliveries += 1;
+                            }
+                        }
+                        Item::Line if !subscriber.open => {
+                            subscriber.open = true;
+                            *open += 1;
+                        }
+                        Item::Line | Item::Head => {}
+                        Item::Gap => counts.gaps += 1,
+                        Item::End => ended = true,
+                        Item::Refused(_) => {
+                            counts.refused += 1;
+                            ended = true;
+                        }
+                    });
+                    if n < buffer.len() && !ended {
+                        return;
+                    }
+                    ended
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(_) => true,
+            };
+            if ended {
+                counts.ended += 1;
+                *open -= usize::from(std::mem::take(&mut subscriber.open));
+                subscriber.socket = None;
+                return;
+            }
+        }
+    }
+
+    fn answers(&mut self, index: usize) -> Result<(), Failure> {
+        let now = self.now();
+        let publisher = &mut self.publishers[index];
+        loop {
+            match publisher.socket.read(&mut self.buffer) {
+                Ok(0) => return Err(Failure::Running("the server closed a publisher's connection".into())),
+                Ok(n) => publisher.answers.extend_from_slice(&self.buffer[..n]),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => break,
+                Err(error) => return Err(running("a publisher's connection broke", error)),
+            }
+        }
+        while let Some(end) = publisher.answers.windows(4).position(|window| window == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&publisher.answers[..end]).to_ascii_lowercase();
+            let status = head.get(9..12).unwrap_or_default().to_owned();
+            let length = head.split("content-length:").nth(1).and_then(|rest| rest.lines().next()?.trim().parse().ok()).unwrap_or(0);
+            if publisher.answers.len() < end + 4 + length {
+                break;
+            }
+            if !status.starts_with('2') {
+                let body = String::from_utf8_lossy(&publisher.answers[end + 4..end + 4 + length]).into_owned();
+                return Err(Failure::Running(format!("a publish was answered {status}: {}", body.trim())));
+            }
+            if let Some(ids) = &mut self.ids {
+                ids.extend_from_slice(&publisher.answers[end + 4..end + 4 + length]);
+            }
+            publisher.answers.drain(..end + 4 + length);
+            if let Some(intended) = publisher.waiting.pop_front() {
+                self.counts.answered.add(now.saturating_sub(intended));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether every publish is answered.
+    pub(super) fn all_answered(&self) -> bool {
+        self.publishers.iter().all(|publisher| publisher.waiting.is_empty())
+    }
+}
