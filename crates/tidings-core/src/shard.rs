@@ -67,6 +67,8 @@ struct Slot {
     lag_policy: LagPolicy,
     prime: bool,
     heartbeat: HeartbeatForm,
+    /// Its client has ended its half early, and may read on.
+    half_closed: bool,
     /// It has been live, so from now on falling behind is lag and not replay.
     was_live: bool,
 }
@@ -225,6 +227,7 @@ impl Shard {
             lag_policy: new.lag_policy,
             prime: new.prime,
             heartbeat: new.heartbeat,
+            half_closed: false,
             was_live: false,
         };
         let id = SubscriberId { slot: self.slots.insert(slot) as u32, generation: self.generation };

@@ -116,7 +116,11 @@ pub(crate) fn run(matches: ArgMatches) -> Result<(), Failure> {
     let all = |name: &str| matches.get_many::<String>(name).into_iter().flatten().cloned().collect::<Vec<_>>();
     let mode = text("mode").unwrap_or_default();
     let (address, host) = target::address(&text("url").unwrap_or_default(), &all("allow-host"))?;
-    let lines = |names: [&str; 2]| names.iter().flat_map(|name| all(name)).map(|line| format!("{line}\r\n")).collect::<String>();
+    let lines = |names: [&str; 2]| {
+        let mut lines = all(names[0]);
+        lines.extend(all(names[1]));
+        lines.iter().flat_map(|line| [line, "\r\n"]).collect::<String>()
+    };
     let batch = number("batch").max(1);
     let target = Target {
         address,

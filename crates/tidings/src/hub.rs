@@ -4,9 +4,10 @@
 
 mod log;
 mod start;
+mod subscription;
 
 use crate::{
-    Aborted, AfterGap, Config, EndStyle, EventBody, EventStore, EventStream, HeartbeatForm, LagPolicy, MemoryStore, StoreError,
+    Aborted, Config, EventBody, EventStore, EventStream, MemoryStore, StoreError,
     delivery::{Clock, Delivery, ReadPage, Ticket},
     replay::Replay,
     telemetry::{Counters, Snapshot},
@@ -22,6 +23,7 @@ use std::{
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+pub use subscription::{Cursor, Subscription};
 use tidings_core::{
     Event, EventId, FeedKey, Filter, Framing, Grant, Matchers, Position, Record, Topic, TopicMatcher, limits,
     shard::{CloseReason, Lag, Millis, NewSubscriber, ShardConfig},
@@ -132,69 +134,6 @@ pub enum SubscribeError {
     /// The store could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// Where a stream starts.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum Cursor {
-    /// From now.
-    Live,
-    /// Everything that is kept.
-    Earliest,
-    /// After the event with this id: as a client sent it, minted (with or without `#`) or a publisher's. `earliest` means
-    /// [`Cursor::Earliest`], and the empty id [`Cursor::Live`].
-    After(String),
-}
-
-/// What to subscribe to, and how.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Subscription {
-    /// The topics.
-    pub matchers: Matchers,
-    /// Where to start.
-    pub cursor: Cursor,
-    /// Whether events name their topics (`topics` field lines, N-13b). Always on for [`Granted::subscribe`].
-    pub topics_field: bool,
-    /// Priming (N-13a); `None` is the hub's setting for these topics.
-    pub prime: Option<bool>,
-    /// How a planned end ends (N-17); `None` is the hub's setting.
-    pub end: Option<EndStyle>,
-    /// What follows a gap (N-14); `None` is the hub's setting.
-    pub after_gap: Option<AfterGap>,
-    /// What happens when the reader falls too far behind; `None` is the hub's setting.
-    pub lag_policy: Option<LagPolicy>,
-    /// What is sent in silence (S-26); `None` is the hub's setting.
-    pub heartbeat_form: Option<HeartbeatForm>,
-}
-
-impl Subscription {
-    /// Live, with the hub's settings.
-    pub fn new(matchers: impl Into<Matchers>) -> Self {
-        Subscription {
-            matchers: matchers.into(),
-            cursor: Cursor::Live,
-            topics_field: false,
-            prime: None,
-            end: None,
-            after_gap: None,
-            lag_policy: None,
-            heartbeat_form: None,
-        }
-    }
-
-    /// The same from another place.
-    #[must_use]
-    pub fn from_cursor(self, cursor: Cursor) -> Self {
-        Subscription { cursor, ..self }
-    }
-
-    /// The same after an event, by its id.
-    #[must_use]
-    pub fn after(self, id: impl Into<String>) -> Self {
-        self.from_cursor(Cursor::After(id.into()))
-    }
 }
 
 /// An opened stream of wire bytes, and what the response header has to say about it.

@@ -152,10 +152,16 @@ impl Shard {
         if !self.is_there(id) {
             return true;
         }
-        if now.since(self.slots[id.index()].since.millis()) > limits::HALF_CLOSE_MS {
+        let slot = &mut self.slots[id.index()];
+        if slot.half_closed {
+            // Said before: whoever drives this hears it again with everything else the connection has to say.
+            return true;
+        }
+        if now.since(slot.since.millis()) > limits::HALF_CLOSE_MS {
             self.handle_closed(id);
             return false;
         }
+        slot.half_closed = true;
         self.beat(id, now);
         true
     }

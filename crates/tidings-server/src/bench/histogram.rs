@@ -19,7 +19,7 @@ impl Default for Histogram {
 impl Histogram {
     pub(super) fn add(&mut self, nanoseconds: u64) {
         let value = nanoseconds.max(1 << PER_DOUBLING);
-        let doublings = 63 - value.leading_zeros();
+        let doublings = value.ilog2();
         let within = (value >> (doublings - PER_DOUBLING)) & ((1 << PER_DOUBLING) - 1);
         self.counts[(doublings << PER_DOUBLING) as usize | within as usize] += 1;
         self.total += 1;

@@ -154,7 +154,7 @@ impl Load {
                     self.open
                 )));
             }
-            if started.elapsed() > Duration::from_secs(120) {
+            if started.elapsed() > Duration::from_mins(2) {
                 return Err(Failure::Running(format!("only {} of {to} subscribers were answered within two minutes", self.open)));
             }
         }

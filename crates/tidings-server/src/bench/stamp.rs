@@ -101,7 +101,9 @@ mod tests {
     fn faults_are_seen() {
         let take = |numbers: &[u32]| {
             let (mut expected, mut faults) = (1, Faults::default());
-            numbers.iter().for_each(|&number| check(&mut expected, number, &mut faults));
+            for &number in numbers {
+                check(&mut expected, number, &mut faults);
+            }
             faults
         };
         assert_eq!(take(&[1, 2, 3]), Faults::default());

@@ -42,7 +42,7 @@ impl Family {
     pub(super) fn of(pids: &[u32]) -> Family {
         let mut family: BTreeSet<u32> = pids.iter().copied().collect();
         let all: Vec<(u32, u32)> =
-            processes().filter_map(|pid| Some((pid, *stat(&format!("/proc/{pid}/stat").as_ref())?.first()? as u32))).collect();
+            processes().filter_map(|pid| Some((pid, *stat(format!("/proc/{pid}/stat").as_ref())?.first()? as u32))).collect();
         loop {
             let before = family.len();
             for (pid, parent) in &all {
@@ -67,7 +67,7 @@ impl Family {
             for task in tasks.flatten() {
                 cpu.total += on_cpu(&task.path().join("schedstat"));
             }
-            if let Some(stat) = stat(&format!("/proc/{pid}/stat").as_ref()) {
+            if let Some(stat) = stat(format!("/proc/{pid}/stat").as_ref()) {
                 cpu.user += stat.get(10).map_or(0.0, |&ticks| ticks as f64 / TICKS);
                 cpu.system += stat.get(11).map_or(0.0, |&ticks| ticks as f64 / TICKS);
             }

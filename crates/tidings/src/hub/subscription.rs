@@ -1,0 +1,67 @@
+//! What a reader asks for: topics, a place to start, and how the stream is to behave. It knows no rights and no store.
+
+use crate::{AfterGap, EndStyle, HeartbeatForm, LagPolicy};
+use tidings_core::Matchers;
+
+/// Where a stream starts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Cursor {
+    /// From now.
+    Live,
+    /// Everything that is kept.
+    Earliest,
+    /// After the event with this id: as a client sent it, minted (with or without `#`) or a publisher's. `earliest` means
+    /// [`Cursor::Earliest`], and the empty id [`Cursor::Live`].
+    After(String),
+}
+
+/// What to subscribe to, and how.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Subscription {
+    /// The topics.
+    pub matchers: Matchers,
+    /// Where to start.
+    pub cursor: Cursor,
+    /// Whether events name their topics (`topics` field lines, N-13b). Always on for [`Granted::subscribe`].
+    pub topics_field: bool,
+    /// Priming (N-13a); `None` is the hub's setting for these topics.
+    pub prime: Option<bool>,
+    /// How a planned end ends (N-17); `None` is the hub's setting.
+    pub end: Option<EndStyle>,
+    /// What follows a gap (N-14); `None` is the hub's setting.
+    pub after_gap: Option<AfterGap>,
+    /// What happens when the reader falls too far behind; `None` is the hub's setting.
+    pub lag_policy: Option<LagPolicy>,
+    /// What is sent in silence (S-26); `None` is the hub's setting.
+    pub heartbeat_form: Option<HeartbeatForm>,
+}
+
+impl Subscription {
+    /// Live, with the hub's settings.
+    pub fn new(matchers: impl Into<Matchers>) -> Self {
+        Subscription {
+            matchers: matchers.into(),
+            cursor: Cursor::Live,
+            topics_field: false,
+            prime: None,
+            end: None,
+            after_gap: None,
+            lag_policy: None,
+            heartbeat_form: None,
+        }
+    }
+
+    /// The same from another place.
+    #[must_use]
+    pub fn from_cursor(self, cursor: Cursor) -> Self {
+        Subscription { cursor, ..self }
+    }
+
+    /// The same after an event, by its id.
+    #[must_use]
+    pub fn after(self, id: impl Into<String>) -> Self {
+        self.from_cursor(Cursor::After(id.into()))
+    }
+}
