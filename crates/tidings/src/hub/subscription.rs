@@ -24,7 +24,7 @@ pub struct Subscription {
     pub matchers: Matchers,
     /// Where to start.
     pub cursor: Cursor,
-    /// Whether events name their topics (`topics` field lines, N-13b). Always on for [`Granted::subscribe`].
+    /// Whether events name their topics (`topics` field lines, N-13b). Always on for [`crate::Granted::subscribe`].
     pub topics_field: bool,
     /// Priming (N-13a); `None` is the hub's setting for these topics.
     pub prime: Option<bool>,
