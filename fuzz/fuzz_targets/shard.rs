@@ -146,9 +146,9 @@ impl World {
                 }
             }
             Operation::WriteAndBreak => {
-                if let Poll::Transmit(transmit) = self.shard.poll_transmit(self.now) {
-                    self.shard.handle_closed(transmit.id);
-                    self.part(transmit.id, false);
+                if let Poll::Transmit(Transmit { id, .. }) = self.shard.poll_transmit() {
+                    self.shard.handle_closed(id);
+                    self.part(id, false);
                 }
             }
             Operation::Writable(which) => {
@@ -227,7 +227,7 @@ impl World {
 
     /// One turn; false when there is nothing to do.
     fn write(&mut self, takes: impl Fn(usize) -> usize) -> bool {
-        match self.shard.poll_transmit(self.now) {
+        match self.shard.poll_transmit() {
             Poll::Transmit(transmit) => {
                 let taken = takes(transmit.bytes.len());
                 let reader = self.readers.get_mut(&transmit.id).expect("bytes for somebody who is there");

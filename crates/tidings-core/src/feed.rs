@@ -90,6 +90,8 @@ pub(crate) struct Feed {
     pub(crate) members: Vec<u32>,
     /// All subscribers, live or not.
     pub(crate) subscribers: u32,
+    /// What its live members have yet to be written, if there is something.
+    pub(crate) sweep: u32,
     /// The last record this feed was found for, so that two matchers that hit the same event count once.
     pub(crate) seen: u64,
 }

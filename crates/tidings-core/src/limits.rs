@@ -84,14 +84,18 @@ pub const EVICTED_AUDIENCES: usize = 16_384;
 /// Bytes of topics in those audiences, for topics of extraordinary length.
 pub const EVICTED_BYTES: usize = 16 << 20;
 
-/// Events a shard takes in one round: a round is frozen, so this bounds how long later events wait for it.
+/// Events a shard takes at once.
 pub const ROUND_EVENTS: usize = 1_024;
-/// Bytes a shard takes in one round (one event may exceed it alone).
+/// Bytes a shard takes at once (one event may exceed it alone).
 pub const ROUND_BYTES: usize = 4 << 20;
 /// Bytes merged into one write of a live feed: beyond this a larger write is no cheaper per byte; measured.
 pub const FRAME_BYTES: usize = 64 << 10;
 /// Bytes merged into one frame of an HTTP body: larger frames only wait in the HTTP library's buffers.
 pub const BODY_FRAME_BYTES: usize = 16 << 10;
+/// Members of one feed that are visited before the members of another have their turn.
+pub const SWEEP_VISITS: usize = 256;
+/// Sweeps that are over whose room a shard keeps for the next.
+pub const SPARE_SWEEPS: usize = 64;
 /// Records a shard looks at for one reader that is behind before it turns to the next one (most of them may not match).
 pub const SCAN_RECORDS: usize = 1_024;
 /// How far the head may be ahead of the slowest shard before a new append waits, as a fraction of the window in events and in bytes, and

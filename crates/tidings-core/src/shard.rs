@@ -20,7 +20,7 @@
 mod deadlines;
 mod pages;
 mod reading;
-mod round;
+mod sweep;
 mod terms;
 
 pub use deadlines::Millis;
@@ -37,9 +37,9 @@ use crate::{
 use bytes::Bytes;
 use deadlines::Coarse;
 use pages::Pages;
-use round::Round;
 use slab::Slab;
 use std::{collections::VecDeque, sync::Arc};
+use sweep::Sweeps;
 
 const NONE: u32 = u32::MAX;
 
@@ -104,14 +104,21 @@ struct InFlight {
     what: Writing,
 }
 
+/// What was found to do; a transmit stands in [`Shard::in_flight`].
+enum Found {
+    Transmit,
+    Working,
+    Nothing,
+}
+
 #[derive(Debug)]
 enum Writing {
-    /// A frame of the round, to a live subscriber.
-    Live(usize),
+    /// A sweep's frame, to a live subscriber.
+    Live,
     /// Something pinned.
     Pinned,
-    /// Events up to a sequence, to somebody behind.
-    Events { last: u64, covered: u64, events: u32 },
+    /// The events in `scratch`, to somebody behind who then has everything up to `covered`; and the page they are from.
+    Events { covered: u64, page: Option<Arc<Page>> },
 }
 
 /// The state machine. See the module documentation for the order of calls.
@@ -125,18 +132,18 @@ pub struct Shard {
     feed_ids: Map<FeedKey, u32>,
     routes: Routes,
     ready: VecDeque<SubscriberId>,
-    round: Round,
+    sweeps: Sweeps,
     in_flight: Option<InFlight>,
     pages: Pages,
     closed: VecDeque<Closed>,
     interest: VecDeque<InterestChange>,
     generation: u32,
-    rotation: usize,
     prefer_ready: bool,
     rng: Rng,
     tick_at: Millis,
     tick_slice: usize,
     stats: ShardStats,
+    /// What the last reading for somebody behind found.
     scratch: Vec<Arc<Record>>,
 }
 
@@ -152,13 +159,12 @@ impl Shard {
             feed_ids: crate::map(seed),
             routes: Routes::new(seed),
             ready: VecDeque::new(),
-            round: Round { before: after, ..Round::default() },
+            sweeps: Sweeps::default(),
             in_flight: None,
             pages: Pages::default(),
             closed: VecDeque::new(),
             interest: VecDeque::new(),
             generation: 0,
-            rotation: 0,
             prefer_ready: false,
             rng: Rng(seed),
             tick_at: now,
@@ -236,20 +242,23 @@ impl Shard {
     }
 
     /// What to write next. Answer a [`Transmit`] before asking again.
-    pub fn poll_transmit(&mut self, now: Millis) -> Poll {
+    pub fn poll_transmit(&mut self) -> Poll<'_> {
         assert!(self.in_flight.is_none(), "the last transmit was not answered");
-        // Those behind and the round take turns, so that neither waits for all of the other.
+        // Those behind and those live take turns, so that neither waits for all of the other.
         self.prefer_ready = !self.prefer_ready;
-        if self.prefer_ready {
-            match self.poll_ready() {
-                Poll::Idle => {}
-                found => return found,
+        let mut found = if self.prefer_ready { self.poll_ready() } else { Found::Nothing };
+        if matches!(found, Found::Nothing) {
+            self.in_flight = self.poll_sweeps();
+            found = if self.in_flight.is_some() { Found::Transmit } else { self.poll_ready() };
+        }
+        match (found, &self.in_flight) {
+            (Found::Transmit, Some(InFlight { id, what: Writing::Live, .. })) => Poll::Transmit(Transmit { id: *id, bytes: self.live_bytes() }),
+            (Found::Transmit, Some(InFlight { id, .. })) => {
+                Poll::Transmit(Transmit { id: *id, bytes: &self.behind[self.slots[id.index()].behind as usize].pinned })
             }
+            (Found::Nothing, _) => Poll::Idle,
+            _ => Poll::Working,
         }
-        if let Some(transmit) = self.poll_round(now) {
-            return Poll::Transmit(transmit);
-        }
-        self.poll_ready()
     }
 
     /// How many bytes of the last [`Transmit`] the connection took; fewer than all means that it takes no more until
@@ -261,41 +270,17 @@ impl Shard {
         let slot = &mut self.slots[id.index()];
         if taken > 0 {
             slot.last_write = Coarse::floor(now);
+            self.stats.writes += 1;
         }
         match what {
-            Writing::Live(at) => {
-                let frame = &self.round.frames[at];
-                let rest = frame.bytes.slice(taken.min(len)..);
-                if taken > 0 {
-                    slot.cursor = frame.last;
-                    slot.told = frame.last;
-                    self.stats.deliveries += u64::from(frame.events);
-                }
-                if all {
-                    self.next_frame();
-                } else {
-                    self.put_behind(id, now, true);
-                    self.behind_of(id).pinned = if taken > 0 { rest } else { Bytes::new() };
-                }
-            }
+            Writing::Live => self.handle_live_written(id, taken, now),
             Writing::Pinned => {
                 let behind = self.behind_of(id);
                 behind.pinned = behind.pinned.slice(taken.min(len)..);
                 self.after_behind_write(id, taken, all, now);
             }
-            Writing::Events { last, covered, events } => {
-                if taken > 0 {
-                    slot.cursor = covered;
-                    slot.told = last;
-                    self.stats.deliveries += u64::from(events);
-                } else {
-                    // Nothing was begun, so nothing has to be held: it is read again, from the cursor, when there is room.
-                    let behind = self.behind_of(id);
-                    behind.pinned = Bytes::new();
-                    behind.page = None;
-                }
-                let behind = self.behind_of(id);
-                behind.pinned = behind.pinned.slice(taken.min(behind.pinned.len())..);
+            Writing::Events { covered, page } => {
+                self.handle_events_written(id, taken, covered, page);
                 self.after_behind_write(id, taken, all, now);
             }
         }
@@ -331,18 +316,18 @@ impl Shard {
         self.behind.remove(slot.behind as usize);
         slot.behind = NONE;
         slot.was_live = true;
-        let members = &mut self.feeds[slot.feed as usize].members;
-        slot.place = members.len() as u32;
-        members.push(id.slot);
+        let feed = &mut self.feeds[slot.feed as usize];
+        slot.place = feed.members.len() as u32;
+        feed.members.push(id.slot);
+        self.sweeps.joined(feed);
     }
 
     /// Takes a live subscriber out of its feed's members; what it gets next it reads by its cursor.
     fn put_behind(&mut self, id: SubscriberId, now: Millis, blocked: bool) {
         self.leave_members(id);
         let slot = &mut self.slots[id.index()];
-        // A live cursor is not moved while nothing matches. It has everything the round before brought, and if the round has nothing
-        // left for it, everything up to the tail; re-reading the difference finds nothing twice, because what was written moved it.
-        slot.cursor = slot.cursor.max(self.round.before);
+        // A live cursor is not moved while nothing matches.
+        slot.cursor = self.sweeps.settled(&self.feeds[slot.feed as usize], slot.cursor, self.ring.head());
         slot.behind = self.behind.insert(Behind {
             pinned: Bytes::new(),
             page: None,
@@ -377,6 +362,7 @@ impl Shard {
             self.routes.remove(slot.feed, feed.key.filter.matchers());
             self.feed_ids.remove(&feed.key);
             self.pages.forget_feed(slot.feed);
+            self.sweeps.abandon(feed.sweep);
         }
     }
 
@@ -392,7 +378,7 @@ impl Shard {
             return feed;
         }
         self.interest.push_back(InterestChange::Gained(key.filter.clone()));
-        let feed = self.feeds.insert(Feed { key: key.clone(), members: Vec::new(), subscribers: 1, seen: 0 }) as u32;
+        let feed = self.feeds.insert(Feed { key: key.clone(), members: Vec::new(), subscribers: 1, sweep: NONE, seen: 0 }) as u32;
         self.routes.insert(feed, key.filter.matchers());
         self.feed_ids.insert(key, feed);
         feed

@@ -250,7 +250,6 @@ fn shard_config(config: &Config, store: &dyn EventStore, seed: u64) -> ShardConf
     let mut shard = ShardConfig::new(store.bounds().epoch, seed);
     shard.window_bytes = config.window_bytes;
     shard.window_events = config.window_events;
-    shard.frame_bytes = limits::BODY_FRAME_BYTES;
     shard.heartbeat_ms = config.heartbeat.map(ms);
     shard.stalled_ms = ms(config.stalled_write);
     shard.retry_ms = retry_ms(config);

@@ -86,6 +86,7 @@ impl Collector for Snapshot {
             ("subscriptions", "Streams opened", self.subscriptions),
             ("broken_cursors", "Streams opened with a cursor that could not be honoured", self.broken_cursors),
             ("deliveries", "Events written to subscribers", self.shards.deliveries),
+            ("writes", "Writes to subscribers; under load each carries many events", self.shards.writes),
             ("delivery_bytes", "Bytes written to subscribers", self.shards.bytes),
             ("shard_failures", "Shards that failed and were rebuilt", self.shard_failures),
         ];

@@ -41,6 +41,9 @@ impl Coarse {
     }
 }
 
+/// Time between two looks at the same subscriber.
+const PASS_MS: u64 = limits::TICK_MS * limits::TICK_SLICES as u64;
+
 impl Shard {
     /// When [`Shard::handle_tick`] wants to be called next.
     pub fn next_tick(&self) -> Millis {
@@ -113,6 +116,10 @@ impl Shard {
             if behind.blocked && behind.starved_since.is_some_and(|since| now.since(since) >= stalled_ms) {
                 self.force(id, CloseReason::Stalled);
                 return;
+            }
+            if behind.starved_since.is_some_and(|since| now.since(since) >= PASS_MS) {
+                // It may take nothing for long: the page is read again when it does.
+                behind.page = None;
             }
             if !self.check_lag(id, now) {
                 return;
@@ -263,10 +270,11 @@ mod tests {
             for now in (0..=2 * limits::HEARTBEAT_MS).step_by(10).map(Millis) {
                 shard.handle_tick(now);
                 loop {
-                    match shard.poll_transmit(now) {
+                    match shard.poll_transmit() {
                         Poll::Transmit(transmit) => {
                             written.push((now.0, transmit.bytes.clone()));
-                            shard.handle_written(transmit.bytes.len(), now);
+                            let taken = transmit.bytes.len();
+                            shard.handle_written(taken, now);
                         }
                         Poll::Working => {}
                         Poll::Idle => break,

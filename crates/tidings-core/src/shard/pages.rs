@@ -222,10 +222,11 @@ mod tests {
     fn written(shard: &mut Shard) -> String {
         let mut text = String::new();
         loop {
-            match shard.poll_transmit(NOW) {
+            match shard.poll_transmit() {
                 Poll::Transmit(transmit) => {
                     text += std::str::from_utf8(&transmit.bytes).unwrap();
-                    shard.handle_written(transmit.bytes.len(), NOW);
+                    let taken = transmit.bytes.len();
+                    shard.handle_written(taken, NOW);
                 }
                 Poll::Working => {}
                 Poll::Idle => return text,

@@ -2,13 +2,13 @@
 //!
 //! It knows cursors and sources (ring and pages), not when a subscriber fell behind or why.
 
-use super::{Closed, EndStyle, Gap, InFlight, Millis, Page, Poll, Shard, SubscriberId, Transmit, Writing};
+use super::{Closed, EndStyle, Found, Gap, InFlight, Millis, Page, Shard, SubscriberId, Writing};
 use crate::{EventId, Framing, Position, Record, feed::FeedKey, limits, wire};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 
 impl Shard {
-    pub(super) fn poll_ready(&mut self) -> Poll {
+    pub(super) fn poll_ready(&mut self) -> Found {
         while let Some(id) = self.ready.pop_front() {
             if !self.is_behind(id) {
                 continue;
@@ -19,15 +19,15 @@ impl Shard {
                 continue;
             }
             match self.serve(id) {
-                Poll::Idle => {}
+                Found::Nothing => {}
                 found => return found,
             }
         }
-        Poll::Idle
+        Found::Nothing
     }
 
     /// The next thing for somebody behind whose connection takes bytes.
-    fn serve(&mut self, id: SubscriberId) -> Poll {
+    fn serve(&mut self, id: SubscriberId) -> Found {
         let behind = self.behind_of(id);
         if !behind.pinned.is_empty() {
             return self.transmit_pinned(id);
@@ -37,7 +37,7 @@ impl Shard {
                 let end = self.slots[id.index()].end;
                 self.remove(id, reason);
                 self.closed.push_back(Closed { id, reason, end, forced: false });
-                return Poll::Working;
+                return Found::Working;
             }
             self.pin_ending(id);
             return self.transmit_pinned(id);
@@ -45,35 +45,38 @@ impl Shard {
         self.read_on(id)
     }
 
-    fn transmit_pinned(&mut self, id: SubscriberId) -> Poll {
-        let bytes = self.behind_of(id).pinned.clone();
-        self.in_flight = Some(InFlight { id, len: bytes.len(), what: Writing::Pinned });
-        Poll::Transmit(Transmit { id, bytes })
+    fn transmit_pinned(&mut self, id: SubscriberId) -> Found {
+        let len = self.behind_of(id).pinned.len();
+        self.in_flight = Some(InFlight { id, len, what: Writing::Pinned });
+        Found::Transmit
     }
 
     /// Reads what comes after the cursor, from a page or from the ring, a bounded piece at a time.
-    fn read_on(&mut self, id: SubscriberId) -> Poll {
+    fn read_on(&mut self, id: SubscriberId) -> Found {
         let cursor = self.slots[id.index()].cursor;
         let key = self.feeds[self.slots[id.index()].feed as usize].key.clone();
         let slot_behind = self.slots[id.index()].behind as usize;
         let page = self.behind[slot_behind].page.clone();
         let told_gap = self.behind[slot_behind].gap.is_none();
 
+        let frame_bytes = self.config.frame_bytes_of(key.framing);
         // `end` is where this source ends: reading up to there means having everything up to there.
-        let mut reading = Reading { covered: cursor, bytes: 0, found: std::mem::take(&mut self.scratch), full: false };
+        let mut found = std::mem::take(&mut self.scratch);
+        found.clear();
+        let mut reading = Reading { covered: cursor, bytes: 0, found, full: false };
         let (used, end) = match &page {
             Some((page, used)) => {
-                let used = used + reading.collect(&key, page.records[*used..].iter(), self.config.frame_bytes, told_gap);
+                let used = used + reading.collect(&key, page.records[*used..].iter(), frame_bytes, told_gap);
                 (used, page.covered_through)
             }
             None if self.ring.covers(cursor) => {
-                let used = reading.collect(&key, self.ring.after(cursor), self.config.frame_bytes, told_gap);
+                let used = reading.collect(&key, self.ring.after(cursor), frame_bytes, told_gap);
                 (used, self.ring.head())
             }
             None => {
                 self.scratch = reading.found;
                 self.want_page(id);
-                return Poll::Idle;
+                return Found::Nothing;
             }
         };
         let Reading { mut covered, found, full, .. } = reading;
@@ -81,8 +84,8 @@ impl Shard {
             covered = covered.max(end);
         }
         let poll = self.use_reading(id, &key, page.map(|(page, _)| (page, used)), covered, full, &found);
+        // Until they are written: where a write stops, one of them was begun.
         self.scratch = found;
-        self.scratch.clear();
         poll
     }
 
@@ -94,7 +97,7 @@ impl Shard {
         covered: u64,
         full: bool,
         found: &[Arc<Record>],
-    ) -> Poll {
+    ) -> Found {
         let at_tail = page.is_none() && !full;
         let slot = self.slots[id.index()].behind as usize;
         if let Some(first) = found.first() {
@@ -106,8 +109,8 @@ impl Shard {
                 self.pin_gap(id, key, &gap, Some(first.id()), resume_at);
                 return self.transmit_pinned(id);
             }
+            let in_hand = page.as_ref().map(|(page, _)| page.clone());
             self.behind[slot].page = page.filter(|_| full);
-            let (last, events) = (found.last().unwrap_or(first).position().sequence, found.len() as u32);
             let bytes = if let [record] = found {
                 key.bytes(record)
             } else {
@@ -117,9 +120,9 @@ impl Shard {
                 }
                 bytes.freeze()
             };
-            self.behind[slot].pinned = bytes.clone();
-            self.in_flight = Some(InFlight { id, len: bytes.len(), what: Writing::Events { last, covered, events } });
-            return Poll::Transmit(Transmit { id, bytes });
+            self.in_flight = Some(InFlight { id, len: bytes.len(), what: Writing::Events { covered, page: in_hand } });
+            self.behind[slot].pinned = bytes;
+            return Found::Transmit;
         }
         self.slots[id.index()].cursor = covered;
         self.behind[slot].page = page.filter(|_| full);
@@ -129,10 +132,10 @@ impl Shard {
                 return self.transmit_pinned(id);
             }
             self.make_live(id);
-            return Poll::Working;
+            return Found::Working;
         }
         self.queue(id);
-        Poll::Working
+        Found::Working
     }
 
     fn pin_gap(&mut self, id: SubscriberId, key: &FeedKey, gap: &Gap, earliest: Option<EventId>, resume_at: u64) {
@@ -162,6 +165,32 @@ impl Shard {
         behind.end_written = true;
     }
 
+    /// So many of the bytes of [`Writing::Events`] were taken.
+    pub(super) fn handle_events_written(&mut self, id: SubscriberId, taken: usize, covered: u64, page: Option<Arc<Page>>) {
+        let slot = &mut self.slots[id.index()];
+        let behind = &mut self.behind[slot.behind as usize];
+        if taken >= behind.pinned.len() {
+            slot.cursor = covered;
+            slot.told = self.scratch.last().map_or(covered, |record| record.position().sequence);
+            self.stats.deliveries += self.scratch.len() as u64;
+            behind.pinned = Bytes::new();
+            return;
+        }
+        let begun = begun(&self.feeds[slot.feed as usize].key, self.scratch.iter(), taken);
+        self.stats.deliveries += begun.events;
+        if let Some(last) = begun.last {
+            slot.cursor = last;
+            slot.told = last;
+        }
+        // What follows is read again from the cursor when there is room.
+        let cursor = slot.cursor;
+        behind.page = page.map(|page| {
+            let used = page.records.partition_point(|record| record.position().sequence <= cursor);
+            (page, used)
+        });
+        behind.pinned = begun.rest;
+    }
+
     pub(super) fn after_behind_write(&mut self, id: SubscriberId, taken: usize, all: bool, now: Millis) {
         let behind = self.behind_of(id);
         if all {
@@ -174,6 +203,29 @@ impl Shard {
             }
         }
     }
+}
+
+/// What was begun of a write that was taken in part.
+pub(super) struct Begun {
+    pub(super) last: Option<u64>,
+    pub(super) events: u64,
+    /// Of the last one: all that is kept of the write.
+    pub(super) rest: Bytes,
+}
+
+/// Finds in the records of a write where it stopped.
+pub(super) fn begun<'a>(key: &FeedKey, records: impl Iterator<Item = &'a Arc<Record>>, taken: usize) -> Begun {
+    let mut begun = Begun { last: None, events: 0, rest: Bytes::new() };
+    let mut left = taken;
+    for record in records {
+        if left == 0 {
+            break;
+        }
+        let bytes = key.bytes(record);
+        begun = Begun { last: Some(record.position().sequence), events: begun.events + 1, rest: bytes.slice(left.min(bytes.len())..) };
+        left = left.saturating_sub(bytes.len());
+    }
+    begun
 }
 
 /// A bounded piece of reading forward.

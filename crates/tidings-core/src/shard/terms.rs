@@ -1,7 +1,7 @@
 //! What a shard and whoever drives it say to each other: settings, arrivals, transmits, farewells, counts. Values only, no behaviour.
 
 use super::Millis;
-use crate::{Epoch, FeedKey, Filter, GapReason, limits};
+use crate::{Epoch, FeedKey, Filter, Framing, GapReason, limits};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -97,7 +97,7 @@ pub struct ShardConfig {
     pub window_bytes: usize,
     /// Pointers the ring keeps.
     pub window_events: usize,
-    /// Bytes merged into one write.
+    /// Bytes merged into one write; without chunks at most [`limits::BODY_FRAME_BYTES`].
     pub frame_bytes: usize,
     /// Silence after which a comment is written, in milliseconds.
     pub heartbeat_ms: Option<u64>,
@@ -133,6 +133,13 @@ impl ShardConfig {
             stalled_ms: limits::STALLED_WRITE_MS,
             lag: Some(Lag { bytes: limits::LAG_BYTES, events: limits::LAG_EVENTS, ms: limits::LAG_MS }),
             retry_ms: limits::RETRY_RANGE_MS,
+        }
+    }
+
+    pub(super) fn frame_bytes_of(&self, framing: Framing) -> usize {
+        match framing {
+            Framing::Chunked => self.frame_bytes,
+            Framing::Plain => self.frame_bytes.min(limits::BODY_FRAME_BYTES),
         }
     }
 }
@@ -207,18 +214,18 @@ impl SubscriberId {
 
 /// Bytes to write to a connection now.
 #[derive(Debug)]
-pub struct Transmit {
+pub struct Transmit<'a> {
     /// To whom.
     pub id: SubscriberId,
-    /// Shared with everyone who gets the same.
-    pub bytes: Bytes,
+    /// Shared with everyone who gets the same. Lent: who needs them no longer than the write touches no count of references.
+    pub bytes: &'a Bytes,
 }
 
 /// What [`super::Shard::poll_transmit`] found. Exhaustive on purpose: whatever a shard may say, every driver has to act on.
 #[derive(Debug)]
-pub enum Poll {
+pub enum Poll<'a> {
     /// Write this, then say how it went.
-    Transmit(Transmit),
+    Transmit(Transmit<'a>),
     /// A bounded piece of reading was done for somebody; ask again, now or in the next turn.
     Working,
     /// Nothing until something happens.
@@ -255,6 +262,8 @@ pub enum InterestChange {
 pub struct ShardStats {
     /// Events written to subscribers.
     pub deliveries: u64,
+    /// Writes of which a connection took something; under load each carries many events.
+    pub writes: u64,
     /// Bytes taken by connections.
     pub bytes: u64,
     /// Subscribers gone, by [`CloseReason`] as index.
@@ -267,6 +276,7 @@ impl ShardStats {
     /// Adds what another shard, or an earlier one in the same place, has counted.
     pub fn add(&mut self, other: &ShardStats) {
         self.deliveries += other.deliveries;
+        self.writes += other.writes;
         self.bytes += other.bytes;
         for (sum, count) in self.closed.iter_mut().chain(&mut self.gaps).zip(other.closed.iter().chain(&other.gaps)) {
             *sum += count;

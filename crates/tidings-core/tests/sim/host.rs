@@ -134,8 +134,11 @@ impl Host {
         let mut idle = false;
         for _ in 0..polls {
             let was_idle = std::mem::take(&mut idle);
-            match self.shard.poll_transmit(ctx.now) {
-                Poll::Transmit(transmit) => self.write(transmit, readers, log, ctx)?,
+            match self.shard.poll_transmit() {
+                Poll::Transmit(Transmit { id, bytes }) => {
+                    let bytes = bytes.clone();
+                    self.write(id, bytes, readers, log, ctx)?;
+                }
                 Poll::Working => ctx.counts.add("polls that only read", 1),
                 Poll::Idle => {
                     idle = true;
@@ -171,8 +174,7 @@ impl Host {
         Ok(())
     }
 
-    fn write(&mut self, transmit: Transmit, readers: &mut [Reader], log: &Log, ctx: &mut Context) -> Outcome {
-        let Transmit { id, bytes } = transmit;
+    fn write(&mut self, id: SubscriberId, bytes: Bytes, readers: &mut [Reader], log: &Log, ctx: &mut Context) -> Outcome {
         let &reader = self.members.get(&id).ok_or_else(|| format!("bytes for {id:?}, who is gone"))?;
         let name = reader as u64;
         let reader = &mut readers[reader];
@@ -182,10 +184,10 @@ impl Host {
         if conn.blocked {
             return Err(format!("reader {name} is written although it takes nothing"));
         }
-        if bytes.is_empty() || (!conn.rest.is_empty() && conn.rest != bytes) {
+        if bytes.is_empty() || (!conn.rest.is_empty() && !conn.rest.starts_with(&bytes)) {
             return Err(format!("reader {name} does not get the rest of what was begun (S-3)"));
         }
-        let said = if conn.rest.is_empty() { Said::read(framing, &bytes, log)? } else { Said::default() };
+        let mut said = if conn.rest.is_empty() { Said::read(framing, &bytes, log)? } else { Said::default() };
         if said.events.len() > 1 && !topics_field && bytes.len() > self.config.frame_bytes {
             return Err(format!("a write of {} bytes, merged over the bound", bytes.len()));
         }
@@ -212,6 +214,9 @@ impl Host {
             self.client_gone(id, readers);
             return Ok(());
         }
+        let all = taken == bytes.len();
+        // What was begun has to be ended; no more than that is owed.
+        let owed = if all || said.events.is_empty() { bytes.len() } else { said.cut(taken) };
         if taken > 0 {
             conn.last_write = ctx.now;
             conn.begun = conn.begun.max(said.through);
@@ -221,7 +226,6 @@ impl Host {
             self.tally.deliveries += said.events.len() as u64;
             self.tally.bytes += taken as u64;
         }
-        let all = taken == bytes.len();
         let one_event = all && said.events.len() == 1;
         if one_event && ctx.sabotage.strikes(Fault::DropEvent) {
             conn.wire.extend(&bytes[..0]);
@@ -239,7 +243,7 @@ impl Host {
         };
         conn.refused = if taken == 0 { bytes.clone() } else { Bytes::new() };
         if taken > 0 || !conn.rest.is_empty() {
-            conn.rest = bytes.slice(taken..);
+            conn.rest = bytes.slice(taken..owed);
         }
         match taken {
             _ if all => {}
@@ -505,6 +509,8 @@ impl Host {
 #[derive(Default)]
 struct Said {
     events: Vec<u64>,
+    /// Where in the bytes each of them ends.
+    ends: Vec<usize>,
     gap: Option<GapReason>,
     is_heartbeat: bool,
     /// Everything up to here is settled by it.
@@ -534,6 +540,20 @@ impl Said {
                 said.through = entry.sequence;
             }
         }
+        let blank_line: &[u8] = if framing == Framing::Chunked { b"\n\n\r\n" } else { b"\n\n" };
+        let ends = bytes.windows(blank_line.len()).enumerate().filter(|(_, found)| *found == blank_line);
+        said.ends = ends.map(|(at, _)| at + blank_line.len()).collect();
+        if !said.events.is_empty() && said.ends.len() != said.events.len() {
+            return Err("events that do not end".into());
+        }
         Ok(said)
+    }
+
+    /// What is left of it when so many bytes were taken: events that were not begun were not said. Returns where the last one begun ends.
+    fn cut(&mut self, taken: usize) -> usize {
+        let begun = self.ends.iter().position(|&end| end >= taken).unwrap_or_default();
+        self.events.truncate(begun + 1);
+        self.through = self.events.last().copied().unwrap_or(self.through);
+        self.ends.get(begun).copied().unwrap_or_default()
     }
 }

@@ -19,8 +19,9 @@ use std::{
 
 /// How long the thread sleeps when there was nothing to do.
 const NAP: Duration = Duration::from_micros(200);
-/// Tokens from here on are publishers'.
-const PUBLISHERS: usize = 1 << 32;
+/// Subscribers looked at before the publishers are looked at again: their answers, and what they send next, must not wait behind
+/// thousands of readers, or the tool measures itself.
+const READERS: usize = 256;
 
 #[derive(Debug, Default)]
 struct Subscriber {
@@ -62,8 +63,10 @@ pub(super) struct Counts {
 }
 
 pub(super) struct Load {
-    poll: Poll,
+    readers: Poll,
     events: Events,
+    writers: Poll,
+    writer_events: Events,
     target: Target,
     began: Instant,
     subscribers: Vec<Subscriber>,
@@ -87,14 +90,23 @@ fn running(what: &str, error: impl std::fmt::Display) -> Failure {
     Failure::Running(format!("{what}: {error}"))
 }
 
+fn look(poll: &mut Poll, events: &mut Events) -> Result<(), Failure> {
+    match poll.poll(events, Some(Duration::ZERO)) {
+        Err(error) if error.kind() != ErrorKind::Interrupted => Err(running("waiting for sockets failed", error)),
+        _ => Ok(()),
+    }
+}
+
 impl Load {
     pub(super) fn new(target: Target, subscribers: usize, publishers: usize, size: usize) -> Result<Load, Failure> {
-        let poll = Poll::new().map_err(|error| running("cannot wait for sockets", error))?;
+        let poll = || Poll::new().map_err(|error| running("cannot wait for sockets", error));
         let per_subscriber = if target.own_topics() { 1 } else { publishers.max(1) };
         let numbers = if target.own_topics() { subscribers } else { publishers };
         let mut load = Load {
-            poll,
-            events: Events::with_capacity(4_096),
+            readers: poll()?,
+            events: Events::with_capacity(READERS),
+            writers: poll()?,
+            writer_events: Events::with_capacity(READERS),
             target,
             began: Instant::now(),
             subscribers: Vec::new(),
@@ -114,9 +126,9 @@ impl Load {
         for number in 0..publishers {
             let mut socket = TcpStream::connect(load.target.address).map_err(|error| running("cannot connect a publisher", error))?;
             let _ = socket.set_nodelay(true);
-            let token = Token(PUBLISHERS + number);
             let interest = Interest::READABLE | Interest::WRITABLE;
-            load.poll.registry().register(&mut socket, token, interest).map_err(|error| running("cannot wait for a publisher", error))?;
+            let registry = load.writers.registry();
+            registry.register(&mut socket, Token(number), interest).map_err(|error| running("cannot wait for a publisher", error))?;
             load.publishers.push(Publisher { socket, out: Vec::new(), answers: Vec::new(), waiting: VecDeque::new() });
         }
         Ok(load)
@@ -164,7 +176,7 @@ impl Load {
     fn begin(&mut self, index: usize) -> Result<(), Failure> {
         let mut socket = TcpStream::connect(self.target.address).map_err(|error| running("cannot connect (see `ulimit -n`)", error))?;
         let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut socket, Token(index), interest).map_err(|error| running("cannot wait for a socket", error))?;
+        self.readers.registry().register(&mut socket, Token(index), interest).map_err(|error| running("cannot wait for a socket", error))?;
         self.subscribers[index] = Subscriber { socket: Some(socket), ..Subscriber::default() };
         Ok(())
     }
@@ -246,31 +258,27 @@ impl Load {
         }
     }
 
-    /// Looks at everything once; naps if there was nothing.
+    /// Looks at every publisher and at some subscribers once; naps if there was nothing.
     pub(super) fn turn(&mut self, cursor: &str) -> Result<(), Failure> {
-        let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
-        let polled = self.poll.poll(&mut events, Some(Duration::ZERO));
-        if let Err(error) = polled
-            && error.kind() != ErrorKind::Interrupted
-        {
-            return Err(running("waiting for sockets failed", error));
+        let mut written = std::mem::replace(&mut self.writer_events, Events::with_capacity(0));
+        look(&mut self.writers, &mut written)?;
+        for event in &written {
+            self.flush(event.token().0);
+            self.answers(event.token().0)?;
         }
-        let nothing = events.is_empty();
+        let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        look(&mut self.readers, &mut events)?;
+        let nothing = events.is_empty() && written.is_empty();
         for event in &events {
-            let token = event.token().0;
-            if token >= PUBLISHERS {
-                self.flush(token - PUBLISHERS);
-                self.answers(token - PUBLISHERS)?;
-                continue;
-            }
-            if event.is_writable() && !self.subscribers[token].asked {
-                self.ask(token, cursor);
+            let index = event.token().0;
+            if event.is_writable() && !self.subscribers[index].asked {
+                self.ask(index, cursor);
             }
             if event.is_readable() {
-                self.read(token);
+                self.read(index);
             }
         }
-        self.events = events;
+        (self.events, self.writer_events) = (events, written);
         if nothing {
             std::thread::sleep(NAP);
         }

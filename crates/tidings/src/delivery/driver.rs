@@ -409,11 +409,11 @@ impl Driver {
     /// Writes what there is to write, up to a bound; false if that was reached.
     fn transmit(&self, turn: &mut Turn, now: Millis, left: &mut usize) -> bool {
         while *left > 0 {
-            match turn.shard.poll_transmit(now) {
+            match turn.shard.poll_transmit() {
                 Poll::Transmit(Transmit { id, bytes }) => {
                     *left -= 1;
                     let written = match turn.connections.get_mut(id.index()) {
-                        Some(Some((_, connection))) => connection.write(&bytes),
+                        Some(Some((_, connection))) => connection.write(bytes),
                         _ => Written::Gone,
                     };
                     match written {
