@@ -146,7 +146,7 @@ impl World {
                 }
             }
             Operation::WriteAndBreak => {
-                if let Poll::Transmit(Transmit { id, .. }) = self.shard.poll_transmit() {
+                if let Poll::Transmit(Transmit { id, .. }) = self.shard.poll_transmit(self.now) {
                     self.shard.handle_closed(id);
                     self.part(id, false);
                 }
@@ -227,7 +227,7 @@ impl World {
 
     /// One turn; false when there is nothing to do.
     fn write(&mut self, takes: impl Fn(usize) -> usize) -> bool {
-        match self.shard.poll_transmit() {
+        match self.shard.poll_transmit(self.now) {
             Poll::Transmit(transmit) => {
                 let taken = takes(transmit.bytes.len());
                 let reader = self.readers.get_mut(&transmit.id).expect("bytes for somebody who is there");

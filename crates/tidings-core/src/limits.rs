@@ -94,6 +94,12 @@ pub const FRAME_BYTES: usize = 64 << 10;
 pub const BODY_FRAME_BYTES: usize = 16 << 10;
 /// Members of one feed that are visited before the members of another have their turn.
 pub const SWEEP_VISITS: usize = 256;
+/// After a round through the members of a feed the next one begins so much later for each write of it, in microseconds: most of what a
+/// write costs, so that little more than half of a core is spent on writes that later ones could have carried. (Fewer than 334 members are
+/// visited in less than the clock's millisecond, and never wait.)
+pub const REST_PER_WRITE_US: u64 = 3;
+/// It begins at most this much later; milliseconds.
+pub const SWEEP_REST_MS: u64 = 50;
 /// Sweeps that are over whose room a shard keeps for the next.
 pub const SPARE_SWEEPS: usize = 64;
 /// Records a shard looks at for one reader that is behind before it turns to the next one (most of them may not match).

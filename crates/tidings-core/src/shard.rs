@@ -242,17 +242,19 @@ impl Shard {
     }
 
     /// What to write next. Answer a [`Transmit`] before asking again.
-    pub fn poll_transmit(&mut self) -> Poll<'_> {
+    pub fn poll_transmit(&mut self, now: Millis) -> Poll<'_> {
         assert!(self.in_flight.is_none(), "the last transmit was not answered");
         // Those behind and those live take turns, so that neither waits for all of the other.
         self.prefer_ready = !self.prefer_ready;
         let mut found = if self.prefer_ready { self.poll_ready() } else { Found::Nothing };
         if matches!(found, Found::Nothing) {
-            self.in_flight = self.poll_sweeps();
+            self.in_flight = self.poll_sweeps(now);
             found = if self.in_flight.is_some() { Found::Transmit } else { self.poll_ready() };
         }
         match (found, &self.in_flight) {
-            (Found::Transmit, Some(InFlight { id, what: Writing::Live, .. })) => Poll::Transmit(Transmit { id: *id, bytes: self.live_bytes() }),
+            (Found::Transmit, Some(InFlight { id, what: Writing::Live, .. })) => {
+                Poll::Transmit(Transmit { id: *id, bytes: self.live_bytes() })
+            }
             (Found::Transmit, Some(InFlight { id, .. })) => {
                 Poll::Transmit(Transmit { id: *id, bytes: &self.behind[self.slots[id.index()].behind as usize].pinned })
             }

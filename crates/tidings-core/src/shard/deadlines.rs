@@ -18,7 +18,7 @@ impl Millis {
         Millis(self.0.saturating_add(ms))
     }
 
-    fn since(self, earlier: Millis) -> u64 {
+    pub(super) fn since(self, earlier: Millis) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 }
@@ -270,7 +270,7 @@ mod tests {
             for now in (0..=2 * limits::HEARTBEAT_MS).step_by(10).map(Millis) {
                 shard.handle_tick(now);
                 loop {
-                    match shard.poll_transmit() {
+                    match shard.poll_transmit(now) {
                         Poll::Transmit(transmit) => {
                             written.push((now.0, transmit.bytes.clone()));
                             let taken = transmit.bytes.len();

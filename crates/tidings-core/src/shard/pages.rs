@@ -222,7 +222,7 @@ mod tests {
     fn written(shard: &mut Shard) -> String {
         let mut text = String::new();
         loop {
-            match shard.poll_transmit() {
+            match shard.poll_transmit(NOW) {
                 Poll::Transmit(transmit) => {
                     text += std::str::from_utf8(&transmit.bytes).unwrap();
                     let taken = transmit.bytes.len();

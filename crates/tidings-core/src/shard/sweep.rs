@@ -3,6 +3,7 @@
 //!
 //! A sweep goes round the members of one feed until everybody has everything. Events that come meanwhile join it: whoever is visited gets
 //! all that has come until then, so under load a write carries twice as many events as in rounds that finish with what they began with.
+//! After a round through many the feed rests most of the time that it took: what comes meanwhile is written together.
 //!
 //! It knows members and bytes; sockets, time and those who are behind are not its business.
 
@@ -14,16 +15,15 @@ use crate::{
 };
 use bytes::{Bytes, BytesMut};
 use slab::Slab;
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 /// The sweeps of a shard, by turns.
 #[derive(Debug, Default)]
 pub(super) struct Sweeps {
     sweeps: Slab<Sweep>,
     turns: VecDeque<u32>,
+    /// Those that rest, and until when.
+    resting: Vec<(Millis, u32)>,
     /// All that is pending, once for each feed.
     bytes: usize,
     rotation: usize,
@@ -45,6 +45,10 @@ struct Sweep {
     visits: i64,
     /// Visits before another feed has its turn.
     turn: usize,
+    /// Visits that make this round complete.
+    round: Option<i64>,
+    /// Writes made in it.
+    writes: u64,
     /// What the last one visited was written.
     frame: Option<Frame>,
 }
@@ -78,6 +82,8 @@ impl Sweeps {
                 next: self.rotation.checked_rem(feed.members.len()).unwrap_or(0),
                 visits: 0,
                 turn: limits::SWEEP_VISITS,
+                round: None,
+                writes: 0,
                 frame: None,
             };
             feed.sweep = self.sweeps.insert(sweep) as u32;
@@ -130,6 +136,19 @@ impl Sweeps {
         if let Some(sweep) = self.sweeps.get_mut(feed.sweep as usize) {
             sweep.visits -= 1;
         }
+    }
+
+    /// Lets go on who has rested, or all when so much is pending that waiting would save nothing more.
+    fn rested(&mut self, now: Millis, frame_bytes: usize) {
+        let full = self.bytes >= frame_bytes;
+        let turns = &mut self.turns;
+        self.resting.retain(|&(until, sweep)| {
+            let rests = until > now && !full;
+            if !rests {
+                turns.push_back(sweep);
+            }
+            rests
+        });
     }
 }
 
@@ -209,13 +228,28 @@ impl Shard {
     }
 
     /// The next write to somebody live; what to write stands in the sweep's frame.
-    pub(super) fn poll_sweeps(&mut self) -> Option<InFlight> {
+    pub(super) fn poll_sweeps(&mut self, now: Millis) -> Option<InFlight> {
+        if !self.sweeps.resting.is_empty() {
+            self.sweeps.rested(now, self.config.frame_bytes);
+        }
         while let Some(&at) = self.sweeps.turns.front() {
-            let Sweeps { sweeps, turns, bytes, .. } = &mut self.sweeps;
+            let Sweeps { sweeps, turns, resting, bytes, .. } = &mut self.sweeps;
             let sweep = &mut sweeps[at as usize];
             let visits = sweep.visits;
             while let Some(pending) = sweep.pending.pop_front_if(|pending| pending.until <= visits) {
                 *bytes -= pending.len(sweep.framing);
+            }
+            let members = self.feeds.get(sweep.feed as usize).map_or(0, |feed| feed.members.len());
+            if visits >= *sweep.round.get_or_insert(visits + members as i64) {
+                sweep.round = None;
+                let rest = (std::mem::take(&mut sweep.writes) * limits::REST_PER_WRITE_US / 1_000).min(limits::SWEEP_REST_MS);
+                if rest > 0 {
+                    sweep.frame = None;
+                    turns.pop_front();
+                    resting.push((now.plus(rest), at));
+                    self.sweeps.begin_turn();
+                    continue;
+                }
             }
             let feed = self.feeds.get_mut(sweep.feed as usize);
             let Some(feed) = feed.filter(|feed| !sweep.pending.is_empty() && !feed.members.is_empty()) else {
@@ -246,6 +280,11 @@ impl Shard {
         None
     }
 
+    /// When [`Shard::poll_transmit`] has something to do that it has not now, if nothing happens before.
+    pub fn next_write(&self) -> Option<Millis> {
+        self.sweeps.resting.iter().map(|&(until, _)| until).min()
+    }
+
     /// The bytes that [`Shard::poll_sweeps`] found.
     pub(super) fn live_bytes(&self) -> &Bytes {
         static NOTHING: Bytes = Bytes::new();
@@ -257,6 +296,7 @@ impl Shard {
     pub(super) fn handle_live_written(&mut self, id: SubscriberId, taken: usize, now: Millis) {
         let Some(sweep) = self.sweeps.current() else { return };
         let Some(frame) = &sweep.frame else { return };
+        sweep.writes += 1;
         let slot = &mut self.slots[id.index()];
         if taken >= frame.bytes.len() {
             slot.cursor = frame.last;
@@ -336,7 +376,7 @@ mod tests {
 
     fn write_one(shard: &mut Shard) -> Option<SubscriberId> {
         loop {
-            match shard.poll_transmit() {
+            match shard.poll_transmit(NOW) {
                 Poll::Transmit(transmit) => {
                     let (id, len) = (transmit.id, transmit.bytes.len());
                     shard.handle_written(len, NOW);

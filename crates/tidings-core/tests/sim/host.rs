@@ -134,7 +134,7 @@ impl Host {
         let mut idle = false;
         for _ in 0..polls {
             let was_idle = std::mem::take(&mut idle);
-            match self.shard.poll_transmit() {
+            match self.shard.poll_transmit(ctx.now) {
                 Poll::Transmit(Transmit { id, bytes }) => {
                     let bytes = bytes.clone();
                     self.write(id, bytes, readers, log, ctx)?;
@@ -152,8 +152,10 @@ impl Host {
         }
         self.take_requests(ctx)?;
         self.take_closed(Cause::Poll, readers, log, ctx)?;
-        self.rested |= idle;
-        if idle && !self.has_work_with_pages() {
+        // Somebody may be written when a feed has rested.
+        let settled = idle && self.shard.next_write().is_none();
+        self.rested |= settled;
+        if settled && !self.has_work_with_pages() {
             self.note_who_is_settled(readers);
         }
         Ok(idle)

@@ -478,7 +478,8 @@ impl World {
                 if !this.turn(1_000_000, &mut self.readers, &self.log, &mut self.ctx)? {
                     return Err("a shard that never comes to an end".into());
                 }
-                at_rest &= written == self.hosts[host].shard.stats().bytes;
+                let shard = &self.hosts[host].shard;
+                at_rest &= written == shard.stats().bytes && shard.next_write().is_none();
                 while !self.hosts[host].requests.is_empty() {
                     self.hosts[host].read_page(0, false, &mut self.log, &self.profile.page, &mut self.ctx);
                 }

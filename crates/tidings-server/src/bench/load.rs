@@ -176,7 +176,10 @@ impl Load {
     fn begin(&mut self, index: usize) -> Result<(), Failure> {
         let mut socket = TcpStream::connect(self.target.address).map_err(|error| running("cannot connect (see `ulimit -n`)", error))?;
         let interest = Interest::READABLE | Interest::WRITABLE;
-        self.readers.registry().register(&mut socket, Token(index), interest).map_err(|error| running("cannot wait for a socket", error))?;
+        self.readers
+            .registry()
+            .register(&mut socket, Token(index), interest)
+            .map_err(|error| running("cannot wait for a socket", error))?;
         self.subscribers[index] = Subscriber { socket: Some(socket), ..Subscriber::default() };
         Ok(())
     }

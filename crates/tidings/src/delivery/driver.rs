@@ -32,6 +32,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// Transmits in one turn before the driver looks at what happened meanwhile, so that closes and arrivals stay quick.
 const TRANSMITS_PER_TURN: usize = 512;
+/// Transmits for which one look at the clock is good.
+const TRANSMITS_PER_TIME: usize = 64;
 /// What the waker is known by; no slot has this number.
 const WAKER: Token = Token(usize::MAX);
 /// Readiness taken from the system at once.
@@ -250,7 +252,8 @@ impl Driver {
         let mut more = false;
         while !turn.stop {
             // Without subscribers time brings nothing.
-            let tick = (turn.shard.subscribers() > 0).then(|| self.clock.until(turn.shard.next_tick()));
+            let next = turn.shard.next_tick().min(turn.shard.next_write().unwrap_or(turn.shard.next_tick()));
+            let tick = (turn.shard.subscribers() > 0).then(|| self.clock.until(next));
             let wait = if more || !self.may_sleep(&turn) { Some(Duration::ZERO) } else { tick };
             let polled = poll.poll(&mut events, wait);
             self.shared.bell.awake();
@@ -407,9 +410,12 @@ impl Driver {
     }
 
     /// Writes what there is to write, up to a bound; false if that was reached.
-    fn transmit(&self, turn: &mut Turn, now: Millis, left: &mut usize) -> bool {
+    fn transmit(&self, turn: &mut Turn, mut now: Millis, left: &mut usize) -> bool {
         while *left > 0 {
-            match turn.shard.poll_transmit() {
+            if left.is_multiple_of(TRANSMITS_PER_TIME) {
+                now = self.clock.now();
+            }
+            match turn.shard.poll_transmit(now) {
                 Poll::Transmit(Transmit { id, bytes }) => {
                     *left -= 1;
                     let written = match turn.connections.get_mut(id.index()) {
