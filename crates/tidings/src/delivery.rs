@@ -20,6 +20,8 @@ pub use body::{Aborted, EventBody};
 #[cfg(feature = "server")]
 pub(crate) use connection::{Door, Socket};
 pub use stream::EventStream;
+#[cfg(feature = "server")]
+pub(crate) use ticket::Prepared;
 pub(crate) use ticket::{MayDetach, Ticket};
 
 use driver::{Command, Driver, Shared};

@@ -100,6 +100,7 @@ impl Prepared {
 
     /// Engine B: onto a socket, to which nothing of the answer was written yet. `head` is written in front of the stream, in one piece
     /// with its first bytes. False if the hub has stopped; the socket is closed then.
+    #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "only the server has sockets to give"))]
     pub(crate) async fn attach(self, socket: Socket, framing: Framing, head: &[u8]) -> bool {
         let Prepared { mut new, shards } = self;
         new.feed.framing = framing;

@@ -37,7 +37,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, Interest, ReadBuf},
+    io::{AsyncRead, ReadBuf},
     net::TcpStream,
     sync::watch,
     time::{Instant, Sleep},
@@ -141,9 +141,9 @@ where
 
 /// Gives a stream and its socket to a shard.
 async fn detach(leaving: Leaving, stream: Arc<TcpStream>, engines: &Engines, counted: Counted) {
-    let Leaving { ticket, framing, head, forwarded } = leaving;
+    let Leaving { prepared, framing, head, forwarded } = leaving;
     // The HTTP library has let go of its end, and nobody else holds one.
-    let (Some(prepared), Some(stream)) = (ticket.take(), Arc::into_inner(stream)) else { return };
+    let Some(stream) = Arc::into_inner(stream) else { return };
     let place = engines.admission.hand_over(counted, forwarded);
     match Socket::adopt(stream, engines.admission.clone(), place) {
         Ok(socket) => {
@@ -307,6 +307,7 @@ where
 /// hyper reads nothing while it answers a request, so it would not notice either.
 #[cfg(target_os = "linux")]
 async fn peer_gone(stream: &TcpStream, state: &State) {
+    use tokio::io::Interest;
     // Urgent data is never asked for, so this is the one readiness that says "read side closed" and not "bytes to read".
     let _ = stream.ready(Interest::PRIORITY).await;
     state.set_half_closed();
