@@ -6,7 +6,7 @@
 use crate::{
     Engine,
     reader::Reader,
-    running::{PATIENCE, Running, wait_until},
+    running::{PATIENCE, Running, attentive, wait_until},
 };
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 use tidings::Config;
@@ -51,7 +51,7 @@ const GET: &str = "GET /subscribe/t HTTP/1.1\r\nHost: h\r\n\r\n";
 async fn both_engines_say_the_same() {
     let mut said = Vec::new();
     for engine in [Engine::Socket, Engine::Body] {
-        let running = Running::start(engine, Config::default());
+        let running = Running::start(engine, attentive());
         let mut client = Client::ask(&running, "GET /subscribe/t?prime=0 HTTP/1.1\r\nHost: h\r\n\r\n").await;
         client.until("retry: ").await;
         for data in ["one", "two\nlines"] {
@@ -80,7 +80,7 @@ async fn both_engines_say_the_same() {
 /// A proxy that speaks HTTP/1.0 gets bytes without chunks, and the end of the connection as the end (S-29).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn http_1_0_ends_with_the_connection() {
-    let running = Running::start(Engine::Socket, Config::default());
+    let running = Running::start(Engine::Socket, attentive());
     let mut client = Client::ask(&running, "GET /subscribe/t HTTP/1.0\r\nHost: h\r\n\r\n").await;
     client.until("\r\n\r\n: ok\nretry: ").await;
     running.publish("t", "x").await;
@@ -129,12 +129,13 @@ async fn places_are_given_back() {
     config.connections_per_address = Some(2);
     config.heartbeat = Some(Duration::from_secs(1));
     let running = Running::start(Engine::Socket, config);
-    for round in 0..3 {
+    for _ in 0..3 {
         let mut clients = vec![Client::ask(&running, GET).await, Client::ask(&running, GET).await];
         for client in &mut clients {
             client.until("\nretry: ").await;
         }
-        assert_eq!((running.hub.subscribers(), running.server.connections()), (2, 2), "round {round}");
+        // A shard says how many it has after it has written.
+        wait_until("both are there", || (running.hub.subscribers(), running.server.connections()) == (2, 2)).await;
         let mut third = Client::ask(&running, GET).await;
         third.until(": busy").await;
         drop((clients, third));
@@ -157,9 +158,8 @@ async fn a_stream_that_was_read_from_stays() {
 /// Clients that reset their connection at any moment around the hand-over are forgotten everywhere, and nobody else notices.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn resets_around_the_hand_over() {
-    let mut config = Config::default();
+    let mut config = attentive();
     config.connections_per_address = Some(500);
-    config.heartbeat = Some(Duration::from_millis(200));
     let running = Running::start(Engine::Socket, config);
     let mut reader = Reader::open(&running, "/subscribe/t").await;
     for n in 0..200 {

@@ -57,6 +57,8 @@ impl Drop for Connection {
 
 impl Connection {
     pub(crate) async fn new(stream: TcpStream) -> Connection {
+        // Or each word about its window would wait for the answer to the one before.
+        stream.set_nodelay(true).unwrap();
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         // So small that a reader that does not read is noticed.
         http2.initial_stream_window_size(16 << 10).initial_connection_window_size(64 << 10);
@@ -120,7 +122,8 @@ impl Reader {
         self.parser.reconnect();
         self.connects += 1;
         let socket = TcpSocket::new_v4().unwrap();
-        if self.narrow {
+        // Over HTTP/2 its window is small already.
+        if self.narrow && self.engine != Engine::Http2 {
             socket.set_recv_buffer_size(4 << 10).unwrap();
         }
         let stream = socket.connect(self.address).await.unwrap();

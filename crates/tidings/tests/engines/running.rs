@@ -26,6 +26,13 @@ use tower_service::Service;
 /// Long enough for a loaded machine; a test that waits for it has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Settings with which shards look at their connections often, for what happens in time.
+pub(crate) fn attentive() -> Config {
+    let mut config = Config::default();
+    config.heartbeat = Some(Duration::from_millis(250));
+    config
+}
+
 /// A layer around the hub that counts how often its bodies are read.
 #[derive(Clone)]
 struct Layer {
@@ -120,6 +127,12 @@ impl Running {
 
     pub(crate) async fn publish(&self, topic: &str, data: &str) -> EventId {
         self.hub.publish(Event::new(topic, data).unwrap()).await.unwrap()
+    }
+
+    /// Waits for a counter: shards say what they have counted after they have written.
+    pub(crate) async fn wait_for(&self, name: &str, value: u64) {
+        wait_until(name, || self.metric(name) >= value).await;
+        assert_eq!(self.metric(name), value, "{name}");
     }
 
     /// A counter or gauge by its name and labels, as scrapers see it.
