@@ -20,8 +20,6 @@ pub use body::{Aborted, EventBody};
 #[cfg(feature = "server")]
 pub(crate) use connection::{Door, Socket};
 pub use stream::EventStream;
-#[cfg(feature = "server")]
-pub(crate) use ticket::Prepared;
 pub(crate) use ticket::{MayDetach, Ticket};
 
 use driver::{Command, Driver, Shared};

@@ -74,6 +74,12 @@ impl Ticket {
         Ticket(Arc::new(Mutex::new(Some(Prepared { new, shards }))))
     }
 
+    /// The same subscription on a ticket that nobody else has a clone of; `None` if somebody was first.
+    #[cfg(feature = "server")]
+    pub(crate) fn claim(&self) -> Option<Ticket> {
+        self.take().map(|prepared| Ticket(Arc::new(Mutex::new(Some(prepared)))))
+    }
+
     /// The subscription, for the first who asks.
     pub(crate) fn take(&self) -> Option<Prepared> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()

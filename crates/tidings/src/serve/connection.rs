@@ -141,9 +141,9 @@ where
 
 /// Gives a stream and its socket to a shard.
 async fn detach(leaving: Leaving, stream: Arc<TcpStream>, engines: &Engines, counted: Counted) {
-    let Leaving { prepared, framing, head, forwarded } = leaving;
+    let Leaving { ticket, framing, head, forwarded } = leaving;
     // The HTTP library has let go of its end, and nobody else holds one.
-    let Some(stream) = Arc::into_inner(stream) else { return };
+    let (Some(prepared), Some(stream)) = (ticket.take(), Arc::into_inner(stream)) else { return };
     let place = engines.admission.hand_over(counted, forwarded);
     match Socket::adopt(stream, engines.admission.clone(), place) {
         Ok(socket) => {

@@ -7,7 +7,7 @@
 //! request's own body was not read: leaving would lose either.
 
 use super::admission::Counted;
-use crate::delivery::{Prepared, Ticket};
+use crate::delivery::Ticket;
 use http::{HeaderName, Method, Request, StatusCode, Version, header, response};
 use http_body::Body;
 use std::{
@@ -20,7 +20,7 @@ use tidings_core::Framing;
 /// A stream that leaves.
 #[derive(Debug)]
 pub(super) struct Leaving {
-    pub(super) prepared: Prepared,
+    pub(super) ticket: Ticket,
     pub(super) framing: Framing,
     pub(super) head: Vec<u8>,
     /// The place of the client behind a trusted proxy.
@@ -48,14 +48,14 @@ pub(super) fn may_detach<B: Body>(request: &Request<B>) -> bool {
 }
 
 /// The way out for a response, if it has one. It has none any more when its body was read by a layer: what that got is not said twice.
-pub(super) fn leaving(parts: &mut response::Parts, version: Version) -> Option<(Prepared, Framing, Vec<u8>)> {
+pub(super) fn leaving(parts: &mut response::Parts, version: Version) -> Option<(Ticket, Framing, Vec<u8>)> {
     let ticket = parts.extensions.remove::<Ticket>()?;
     let changed = parts.headers.contains_key(header::CONTENT_ENCODING) || parts.headers.contains_key(header::CONTENT_LENGTH);
     if parts.status != StatusCode::OK || changed {
         return None;
     }
     let framing = if version == Version::HTTP_11 { Framing::Chunked } else { Framing::Plain };
-    Some((ticket.take()?, framing, head(parts, framing)))
+    Some((ticket.claim()?, framing, head(parts, framing)))
 }
 
 /// The head as it goes over the wire. Names and values have been checked by their types, so nothing can be smuggled in.

@@ -188,7 +188,7 @@ async fn a_client_that_talks_on() {
     let mut talker = Client::ask(&running, GET).await;
     talker.until("\nretry: ").await;
     let (mut events, mut talk) = talker.stream.into_split();
-    let talking = tokio::spawn(async move { while talk.write_all(&[b'j'; 64 << 10]).await.is_ok() {} });
+    let talking = tokio::spawn(async move { while talk.write_all(&[b'j'; 8 << 10]).await.is_ok() {} });
     for n in 0..200 {
         running.publish("t", &n.to_string()).await;
         reader.events(n + 1).await;
