@@ -8,6 +8,7 @@ default:
 check:
     cargo fmt --all -- --check
     cargo clippy --workspace --all-targets -- -D warnings
+    cargo clippy -p tidings --no-default-features -- -D warnings
     cargo deny check bans licenses sources
     cargo test -p tidings-server --test house
 

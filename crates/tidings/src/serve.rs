@@ -166,7 +166,8 @@ impl Server {
     ///
     /// Then it stops accepting, lets requests that are under way finish, and returns when all connections are gone or
     /// [`Config::drain_hard`] is over; what is open then is cut off. Whoever holds event streams open ends them meanwhile
-    /// (`Hub::shut_down`). Dropping the future cuts everything off at once.
+    /// (`Hub::shut_down`). Dropping the future cuts everything off at once. Neither waits for nor cuts off event streams over HTTP/1 that the
+    /// hub's own threads write: their connections have left the server, although its limits still count them.
     ///
     /// A panic in the service ends the connection it was called for (over HTTP/2: the stream) and nothing else. The service must be
     /// called within a tokio runtime with its clock and sockets enabled.

@@ -13,8 +13,16 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 use tidings_core::shard::EndStyle;
+use tokio::{
+    runtime::Handle,
+    time::{Sleep, sleep},
+};
+
+/// What an HTTP library gets to write the last bytes of a stream that is broken off after them.
+const FLUSH: Duration = Duration::from_millis(100);
 
 /// The slot between a shard and a response body.
 pub(crate) struct Mailbox {
@@ -156,6 +164,8 @@ pub(super) struct Attached {
     mailbox: Arc<Mailbox>,
     /// Bytes were handed over that the HTTP library may still hold.
     unflushed: bool,
+    /// It is given time to write them.
+    flushing: Option<Pin<Box<Sleep>>>,
 }
 
 /// The hub broke the stream off (lag, stalled write, a failed shard, a deadline). The client reconnects and resumes by its cursor.
@@ -165,7 +175,7 @@ pub struct Aborted;
 
 impl Attached {
     pub(super) fn new(mailbox: Arc<Mailbox>) -> Attached {
-        Attached { mailbox, unflushed: false }
+        Attached { mailbox, unflushed: false, flushing: None }
     }
 
     /// The next bytes; `None` after a clean end.
@@ -183,12 +193,18 @@ impl Attached {
         }
         match state.end {
             Some(EndStyle::Clean) => Poll::Ready(None),
-            Some(_) if mem::take(&mut self.unflushed) => {
-                // An HTTP library that is told of an error drops what it has not written; being told to wait, it writes first.
-                cx.waker().wake_by_ref();
-                Poll::Pending
+            Some(_) => {
+                drop(state);
+                if self.unflushed {
+                    // An HTTP library that is told of an error drops what it has not written. Being told to wait it writes first; over
+                    // HTTP/2 another task does, and nothing says when.
+                    if Handle::try_current().is_ok() {
+                        ready!(self.flushing.get_or_insert_with(|| Box::pin(sleep(FLUSH))).as_mut().poll(cx));
+                    }
+                    self.unflushed = false;
+                }
+                Poll::Ready(Some(Err(Aborted)))
             }
-            Some(_) => Poll::Ready(Some(Err(Aborted))),
             None => {
                 self.unflushed = false;
                 if state.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use mio::net::TcpStream;
 use std::{
     fmt,
-    io::{self, ErrorKind, Read, Write},
+    io::{ErrorKind, Read, Write},
     sync::Arc,
     time::Duration,
 };
@@ -17,6 +17,8 @@ use tidings_core::shard::{CloseReason, Closed};
 
 /// Bytes thrown away in one turn: a client has nothing to say after its request, and may not keep a shard busy with it.
 const SCRAP: usize = 16 << 10;
+/// Reads in one turn, for a client that sends as fast as it is read, a little at a time.
+const READS: usize = 8;
 
 /// Told when a connection it has let in is gone.
 pub(crate) trait Door: Send + Sync {
@@ -73,7 +75,8 @@ pub(super) enum Heard {
 
 impl Socket {
     /// A socket that tokio has accepted, with its place in the counts of `door`.
-    pub(crate) fn adopt(stream: tokio::net::TcpStream, door: Arc<dyn Door>, place: u32) -> io::Result<Socket> {
+    #[cfg(feature = "server")]
+    pub(crate) fn adopt(stream: tokio::net::TcpStream, door: Arc<dyn Door>, place: u32) -> std::io::Result<Socket> {
         Ok(Socket { stream: TcpStream::from_std(stream.into_std()?), place, door })
     }
 
@@ -95,17 +98,18 @@ impl Socket {
     /// Reads and forgets.
     pub(super) fn hear(&mut self) -> Heard {
         let mut scrap = [0; SCRAP];
-        loop {
-            return match self.stream.read(&mut scrap) {
-                Ok(0) => Heard::HalfClosed,
+        for _ in 0..READS {
+            match self.stream.read(&mut scrap) {
+                Ok(0) => return Heard::HalfClosed,
                 // A short read is not the end of what is there when the client's end stands behind it.
-                Ok(n) if n < SCRAP => continue,
-                Ok(_) => Heard::More,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => Heard::Nothing,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(_) => Heard::Gone,
-            };
+                Ok(n) if n < SCRAP => {}
+                Ok(_) => return Heard::More,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Heard::Nothing,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Heard::Gone,
+            }
         }
+        Heard::More
     }
 
     /// Whether the connection was reset.

@@ -365,7 +365,11 @@ impl Driver {
 
     /// What the system says of the sockets.
     fn hear(&self, turn: &mut Turn, events: &Events, now: Millis) {
-        for index in std::mem::take(&mut turn.talkative) {
+        let mut talkative = std::mem::take(&mut turn.talkative);
+        // Who is in here may be among the events too, and would otherwise be listened to once more in every turn.
+        talkative.sort_unstable();
+        talkative.dedup();
+        for index in talkative {
             self.listen(turn, index, now);
         }
         for event in events {

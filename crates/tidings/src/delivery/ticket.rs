@@ -74,6 +74,12 @@ impl Ticket {
         Ticket(Arc::new(Mutex::new(Some(Prepared { new, shards }))))
     }
 
+    /// The same subscription on a ticket that nobody else has a clone of; `None` if somebody was first.
+    #[cfg(feature = "server")]
+    pub(crate) fn claim(&self) -> Option<Ticket> {
+        self.take().map(|prepared| Ticket(Arc::new(Mutex::new(Some(prepared)))))
+    }
+
     /// The subscription, for the first who asks.
     pub(crate) fn take(&self) -> Option<Prepared> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -100,6 +106,7 @@ impl Prepared {
 
     /// Engine B: onto a socket, to which nothing of the answer was written yet. `head` is written in front of the stream, in one piece
     /// with its first bytes. False if the hub has stopped; the socket is closed then.
+    #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "only the server has sockets to give"))]
     pub(crate) async fn attach(self, socket: Socket, framing: Framing, head: &[u8]) -> bool {
         let Prepared { mut new, shards } = self;
         new.feed.framing = framing;

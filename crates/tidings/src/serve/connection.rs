@@ -37,7 +37,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, Interest, ReadBuf},
+    io::{AsyncRead, ReadBuf},
     net::TcpStream,
     sync::watch,
     time::{Instant, Sleep},
@@ -307,6 +307,7 @@ where
 /// hyper reads nothing while it answers a request, so it would not notice either.
 #[cfg(target_os = "linux")]
 async fn peer_gone(stream: &TcpStream, state: &State) {
+    use tokio::io::Interest;
     // Urgent data is never asked for, so this is the one readiness that says "read side closed" and not "bytes to read".
     let _ = stream.ready(Interest::PRIORITY).await;
     state.set_half_closed();

@@ -47,7 +47,7 @@ pub(super) fn may_detach<B: Body>(request: &Request<B>) -> bool {
     request.version() < Version::HTTP_2 && (request.body().is_end_stream() || has_form)
 }
 
-/// The way out for a response, if it has one.
+/// The way out for a response, if it has one. It has none any more when its body was read by a layer: what that got is not said twice.
 pub(super) fn leaving(parts: &mut response::Parts, version: Version) -> Option<(Ticket, Framing, Vec<u8>)> {
     let ticket = parts.extensions.remove::<Ticket>()?;
     let changed = parts.headers.contains_key(header::CONTENT_ENCODING) || parts.headers.contains_key(header::CONTENT_LENGTH);
@@ -55,7 +55,7 @@ pub(super) fn leaving(parts: &mut response::Parts, version: Version) -> Option<(
         return None;
     }
     let framing = if version == Version::HTTP_11 { Framing::Chunked } else { Framing::Plain };
-    Some((ticket, framing, head(parts, framing)))
+    Some((ticket.claim()?, framing, head(parts, framing)))
 }
 
 /// The head as it goes over the wire. Names and values have been checked by their types, so nothing can be smuggled in.

@@ -106,6 +106,7 @@ impl State {
     }
 
     /// The peer has ended its half of the connection.
+    #[cfg(target_os = "linux")]
     pub(super) fn set_half_closed(&self) {
         self.lock().half_closed = true;
     }

@@ -1,94 +1,20 @@
-//! Engine B from outside: streams over HTTP/1 leave the HTTP library with their sockets, those that may not stay, and both say the same.
+//! The hand-over itself: streams over HTTP/1 leave the HTTP library with their sockets, those that may not stay, and nothing that stands
+//! around one is lost, said twice or kept.
+//!
+//! It speaks HTTP/1 byte by byte. What streams say is tried elsewhere.
 
-use bytes::Bytes;
-use http::{HeaderValue, Request, Response, header};
-use http_body::{Body, Frame};
-use hyper::body::Incoming;
-use std::{
-    convert::Infallible,
-    net::SocketAddr,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
-    task::{Context, Poll},
-    time::Duration,
+use crate::{
+    Engine,
+    reader::Reader,
+    running::{PATIENCE, Running, attentive, wait_until},
 };
-use tidings::{Config, Event, Hub, HubService, ResponseBody, serve::Server};
+use std::{sync::atomic::Ordering::SeqCst, time::Duration};
+use tidings::Config;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::oneshot,
     time::timeout,
 };
-use tower_service::Service;
-
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A layer around the hub that counts how often its bodies are read, and may claim to change them.
-#[derive(Clone)]
-struct Layer {
-    hub: HubService,
-    reads: Arc<AtomicUsize>,
-    encoding: Option<HeaderValue>,
-}
-
-struct Counted {
-    body: ResponseBody,
-    reads: Arc<AtomicUsize>,
-}
-
-impl Body for Counted {
-    type Data = Bytes;
-    type Error = tidings::Aborted;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, tidings::Aborted>>> {
-        self.reads.fetch_add(1, SeqCst);
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-}
-
-impl Service<Request<Incoming>> for Layer {
-    type Response = Response<Counted>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Counted>, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let Layer { mut hub, reads, encoding } = self.clone();
-        Box::pin(async move {
-            let mut response = hub.call(request).await?;
-            if let Some(encoding) = encoding {
-                response.headers_mut().insert(header::CONTENT_ENCODING, encoding);
-            }
-            Ok(response.map(|body| Counted { body, reads }))
-        })
-    }
-}
-
-struct Running {
-    hub: Hub,
-    server: Server,
-    address: SocketAddr,
-    reads: Arc<AtomicUsize>,
-    _stop: oneshot::Sender<()>,
-}
-
-fn start(config: Config, encoding: Option<&'static str>) -> Running {
-    let server = Server::new(&config);
-    let hub = Hub::builder().config(config).build().unwrap();
-    let listener = tidings::serve::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let address = listener.local_addr().unwrap();
-    let reads = Arc::new(AtomicUsize::new(0));
-    let layer = Layer { hub: hub.service(), reads: reads.clone(), encoding: encoding.map(HeaderValue::from_static) };
-    let (stop, stopped) = oneshot::channel::<()>();
-    tokio::spawn(server.serve(listener, layer, stopped));
-    Running { hub, server, address, reads, _stop: stop }
-}
 
 struct Client {
     stream: TcpStream,
@@ -118,34 +44,21 @@ impl Client {
     }
 }
 
-async fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let wait = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"));
-}
-
 const GET: &str = "GET /subscribe/t HTTP/1.1\r\nHost: h\r\n\r\n";
-
-async fn publish(running: &Running, data: &str) {
-    running.hub.publish(Event::new("t", data).unwrap()).await.unwrap();
-}
 
 /// The same request over both engines: the same fields and the same body, byte for byte; only one of them is read as a body.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_engines_say_the_same() {
     let mut said = Vec::new();
-    for encoding in [None, Some("identity")] {
-        let running = start(Config::default(), encoding);
+    for engine in [Engine::Socket, Engine::Body] {
+        let running = Running::start(engine, attentive());
         let mut client = Client::ask(&running, "GET /subscribe/t?prime=0 HTTP/1.1\r\nHost: h\r\n\r\n").await;
         client.until("retry: ").await;
         for data in ["one", "two\nlines"] {
-            publish(&running, data).await;
+            running.publish("t", data).await;
             client.until(&format!("data: {}\n", data.lines().last().unwrap())).await;
         }
-        assert_eq!(running.reads.load(SeqCst) > 0, encoding.is_some(), "who reads the body");
+        assert_eq!(running.reads.load(SeqCst) > 0, engine == Engine::Body, "who reads the body");
         running.hub.shut_down(PATIENCE).await;
         client.until("\r\n0\r\n\r\n").await;
         let (head, body) = client.read.split_once("\r\n\r\n").unwrap();
@@ -167,10 +80,10 @@ async fn both_engines_say_the_same() {
 /// A proxy that speaks HTTP/1.0 gets bytes without chunks, and the end of the connection as the end (S-29).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn http_1_0_ends_with_the_connection() {
-    let running = start(Config::default(), None);
+    let running = Running::start(Engine::Socket, attentive());
     let mut client = Client::ask(&running, "GET /subscribe/t HTTP/1.0\r\nHost: h\r\n\r\n").await;
     client.until("\r\n\r\n: ok\nretry: ").await;
-    publish(&running, "x").await;
+    running.publish("t", "x").await;
     client.until("\ndata: x\nid: ").await;
     assert!(client.read.starts_with("HTTP/1.0 200 OK\r\n") && client.read.contains("\r\nconnection: close\r\n"), "{}", client.read);
     assert!(!client.read.contains("transfer-encoding"));
@@ -182,14 +95,14 @@ async fn http_1_0_ends_with_the_connection() {
 /// Requests on one connection before the stream are answered, what is sent behind it is thrown away, however much it is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_stands_around_a_stream() {
-    let running = start(Config::default(), None);
+    let running = Running::start(Engine::Socket, Config::default());
     let mut client = Client::ask(&running, "POST /publish/t HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n0").await;
     client.until("\n#").await;
     let answered = running.reads.load(SeqCst);
     client.stream.write_all(GET.as_bytes()).await.unwrap();
     client.until("\nretry: ").await;
     client.stream.write_all(&vec![b'j'; 1 << 20]).await.unwrap();
-    publish(&running, "still there").await;
+    running.publish("t", "still there").await;
     client.until("\ndata: still there\n").await;
     assert!(answered > 0, "the answer to the publish is read as a body");
     assert_eq!(running.reads.load(SeqCst), answered, "the stream is not");
@@ -198,12 +111,12 @@ async fn what_stands_around_a_stream() {
 /// A form is read to its end before its stream leaves (N-15).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_form_opens_a_stream() {
-    let running = start(Config::default(), None);
+    let running = Running::start(Engine::Socket, Config::default());
     for method in ["POST", "QUERY"] {
         let form = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 7\r\n\r\ntopic=t";
         let mut client = Client::ask(&running, &format!("{method} /subscribe HTTP/1.1\r\nHost: h\r\n{form}")).await;
         client.until("\nretry: ").await;
-        publish(&running, method).await;
+        running.publish("t", method).await;
         client.until(&format!("\ndata: {method}\n")).await;
     }
     assert_eq!(running.reads.load(SeqCst), 0);
@@ -215,13 +128,14 @@ async fn places_are_given_back() {
     let mut config = Config::default();
     config.connections_per_address = Some(2);
     config.heartbeat = Some(Duration::from_secs(1));
-    let running = start(config, None);
-    for round in 0..3 {
+    let running = Running::start(Engine::Socket, config);
+    for _ in 0..3 {
         let mut clients = vec![Client::ask(&running, GET).await, Client::ask(&running, GET).await];
         for client in &mut clients {
             client.until("\nretry: ").await;
         }
-        assert_eq!((running.hub.subscribers(), running.server.connections()), (2, 2), "round {round}");
+        // A shard says how many it has after it has written.
+        wait_until("both are there", || (running.hub.subscribers(), running.server.connections()) == (2, 2)).await;
         let mut third = Client::ask(&running, GET).await;
         third.until(": busy").await;
         drop((clients, third));
@@ -229,22 +143,59 @@ async fn places_are_given_back() {
     }
 }
 
-/// S-28: a client that takes nothing is given up, and nobody else waits for it.
+/// A layer that has read the beginning of a stream keeps all of it: what is left is not said to the socket, nor is the stream cut off.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_takes_nothing_is_given_up() {
-    let mut config = Config::default();
-    config.stalled_write = Duration::from_secs(1);
-    let running = start(config, None);
-    let mut stalled = Client::ask(&running, GET).await;
-    stalled.until("\nretry: ").await;
-    let mut reader = Client::ask(&running, GET).await;
-    reader.until("\nretry: ").await;
-    let large = "x".repeat(1 << 20);
-    for _ in 0..24 {
-        publish(&running, &large).await;
-        reader.read.clear();
-        reader.until("\nid: #").await;
+async fn a_stream_that_was_read_from_stays() {
+    let running = Running::reading_ahead(Engine::Socket, Config::default());
+    let mut client = Client::ask(&running, GET).await;
+    client.until("\nretry: ").await;
+    running.publish("t", "x").await;
+    client.until("\ndata: x\n").await;
+    assert_eq!(client.read.matches(": ok\n").count(), 1);
+    assert!(running.reads.load(SeqCst) > 0);
+}
+
+/// Clients that reset their connection at any moment around the hand-over are forgotten everywhere, and nobody else notices.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn resets_around_the_hand_over() {
+    let mut config = attentive();
+    config.connections_per_address = Some(500);
+    let running = Running::start(Engine::Socket, config);
+    let mut reader = Reader::open(&running, "/subscribe/t").await;
+    for n in 0..200 {
+        let mut client = Client::ask(&running, GET).await;
+        // Sooner or later in the life of its request, by how often others get a turn first.
+        for _ in 0..n % 20 {
+            tokio::task::yield_now().await;
+        }
+        if n % 40 == 0 {
+            client.until("\nretry: ").await;
+        }
+        client.stream.set_zero_linger().unwrap();
+        drop(client);
+        running.publish("t", &n.to_string()).await;
     }
-    wait_until("it is given up", || running.hub.subscribers() == 1).await;
-    assert!(running.hub.metrics().lines().any(|line| line.contains("stalled") && line.ends_with(" 1")), "{}", running.hub.metrics());
+    reader.events(200).await;
+    assert!(reader.data().eq((0..200).map(|n| n.to_string())) && reader.connects == 1);
+    wait_until("all others have left", || (running.hub.subscribers(), running.server.connections()) == (1, 1)).await;
+}
+
+/// A client that talks on and on takes nothing away from others, and gets its events.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_talks_on() {
+    let running = Running::start(Engine::Socket, Config::default());
+    let mut reader = Reader::open(&running, "/subscribe/t").await;
+    let mut talker = Client::ask(&running, GET).await;
+    talker.until("\nretry: ").await;
+    let (mut events, mut talk) = talker.stream.into_split();
+    let talking = tokio::spawn(async move { while talk.write_all(&[b'j'; 8 << 10]).await.is_ok() {} });
+    for n in 0..200 {
+        running.publish("t", &n.to_string()).await;
+        reader.events(n + 1).await;
+    }
+    let mut heard = Vec::new();
+    while !String::from_utf8_lossy(&heard).contains("\ndata: 199\n") {
+        assert!(timeout(PATIENCE, events.read_buf(&mut heard)).await.unwrap().unwrap() > 0);
+    }
+    talking.abort();
 }
