@@ -233,14 +233,12 @@ impl Run {
         if self.subscribers == 0 {
             report.expected = 0;
         }
+        // What the stalled ones find when they read again is no delivery in time.
+        report.counts = std::mem::take(&mut load.counts);
         if stalled > 0 {
             report.stalled = stalled as u64;
             report.stalled_told = load.unstall()? as u64;
-            // Those are what the mode is about.
-            load.counts.ended = load.counts.ended.saturating_sub(report.stalled_told);
-            load.counts.gaps = 0;
         }
-        report.counts = std::mem::take(&mut load.counts);
         Ok(report)
     }
 
