@@ -1,6 +1,6 @@
 //! The figures of a run, for people and for programs.
 
-use super::{load::Counts, system::Cpu};
+use super::{system::Cpu, tally::Counts};
 use serde_json::{Map, Value, json};
 
 /// What a run found.
@@ -8,6 +8,8 @@ use serde_json::{Map, Value, json};
 pub(super) struct Report {
     pub(super) mode: String,
     pub(super) subscribers: usize,
+    /// Processes that hold them.
+    pub(super) processes: usize,
     /// Processes of the server were named.
     pub(super) measured: bool,
     pub(super) counts: Counts,
@@ -33,7 +35,7 @@ impl Report {
     pub(super) fn is_clean(&self) -> bool {
         let counts = &self.counts;
         let faults = counts.faults.missing + counts.faults.duplicates + counts.faults.out_of_order;
-        faults + counts.gaps + counts.ended == 0 && counts.deliveries == self.expected
+        faults + counts.gaps + counts.ended + counts.refused + counts.failed == 0 && counts.deliveries == self.expected
     }
 
     fn json(&self) -> Value {
@@ -42,9 +44,11 @@ impl Report {
         let mut put = |name: &str, value: Value| all.insert(name.into(), value);
         put("mode", json!(self.mode));
         put("subscribers", json!(self.subscribers));
+        put("processes", json!(self.processes));
         put("published", json!(counts.published));
         put("expected", json!(self.expected));
         put("deliveries", json!(counts.deliveries));
+        // Those at the end that nothing came after are no holes in anybody's numbers.
         put("missing", json!(counts.faults.missing.max(self.expected.saturating_sub(counts.deliveries))));
         put("duplicates", json!(counts.faults.duplicates));
         put("out_of_order", json!(counts.faults.out_of_order));
