@@ -31,7 +31,7 @@ use target::Target;
 const ABOUT: &str = "Put load on a server of event streams, and check every event";
 const EXAMPLES: &str = "\
 Modes:
-  fanout   all subscribers on one topic (with {n} in --topic: one each)
+  fanout   all subscribers on one topic (with {i} in --topic: one each)
   topics   a topic for each subscriber, published to in turn
   idle     memory per idle connection: --to less --from, after --rounds warm-up rounds
   storm    all subscribers drop and come back, --rounds times
@@ -47,7 +47,7 @@ Examples:
   tidings bench fanout http://127.0.0.1:3000 --subscribe '/events?t={topic}' --publish /send --body 'topic={topic}&data={payload:url}'
 
 Only servers on this machine are loaded, unless --allow-host names another. Subscribers beyond --per-process are held by further processes,
-which are started and ended by this one.
+which this one starts and ends. docs/guide/bench.md says what each figure means.
 Exit codes: 0 clean, 1 events were missing, repeated or out of order, or the run failed, 2 wrong usage.";
 
 /// Open files that a process needs beside its connections.
@@ -76,7 +76,7 @@ pub(crate) fn command() -> Command {
         .arg(number("in-flight", "16", "Without --rate: events on their way at once (closed loop)"))
         .arg(duration("warmup", "2s", "Before anything is counted"))
         .arg(duration("duration", "10s", "What is counted"))
-        .arg(text("topic", "TEMPLATE", "Topic; {n} is the subscriber's number"))
+        .arg(text("topic", "TEMPLATE", "Topic; {i} is the subscriber's number, and gives each one of its own"))
         .arg(text("subscribe", "TEMPLATE", "Path to subscribe at").default_value("/subscribe/{topic}"))
         .arg(text("publish", "TEMPLATE", "Path to publish to").default_value("/publish/{topic}"))
         .arg(text("body", "TEMPLATE", "Body of a publish").default_value("{payload}"))
@@ -122,7 +122,7 @@ pub(crate) fn run(matches: ArgMatches) -> Result<(), Failure> {
         host,
         subscribe: text("subscribe").unwrap_or_default(),
         publish: text("publish").unwrap_or_default(),
-        topic: text("topic").unwrap_or_else(|| if mode == "topics" { "bench/{n}".into() } else { "bench".into() }),
+        topic: text("topic").unwrap_or_else(|| if mode == "topics" { "bench/{i}".into() } else { "bench".into() }),
         body: text("body").unwrap_or_default(),
         subscribe_headers: lines(["header", "subscribe-header"]),
         publish_headers: lines(["header", "publish-header"]),
@@ -132,11 +132,15 @@ pub(crate) fn run(matches: ArgMatches) -> Result<(), Failure> {
     let fitting = files.map_or(PER_PROCESS_MAX, |files| (files.saturating_sub(RESERVE) as usize).clamp(1, PER_PROCESS_MAX));
     let pids: Vec<u32> = matches.get_many("pid").into_iter().flatten().copied().collect();
     let duration = |name: &str| matches.get_one::<Duration>(name).copied().unwrap_or_default();
+    let rate: Option<f64> = matches.get_one("rate").copied();
+    if rate.is_some_and(|rate| !(1e-3..=1e9).contains(&rate)) {
+        return Err(Failure::Usage("--rate: events a second, more than none".into()));
+    }
     let run = Run {
         subscribers: if mode == "publish" { 0 } else { number("subscribers") },
         publishers: number("publishers").clamp(1, 256),
         size: number("size").max(stamp::LEN),
-        rate: matches.get_one("rate").copied(),
+        rate,
         in_flight: number("in-flight").max(1),
         warmup: duration("warmup"),
         duration: duration("duration"),

@@ -149,7 +149,7 @@ pub(crate) const ROWS: &[Row] = &[
         name: "idle-own",
         title: "memory of an idle connection, each on a topic of its own: (Pss at 15,000 less Pss at 5,000) / 10,000 after a warm-up round",
         servers: STREAMING,
-        variants: &[plain("", "idle --from 5000 --to 15000 --rounds 1 --topic bench/{n}")],
+        variants: &[plain("", "idle --from 5000 --to 15000 --rounds 1 --topic bench/{i}")],
         measures: &[absolute("bytes per connection", "", bytes_per_connection, Some(Goal::AtMost(600.0)))],
     },
     Row {

@@ -121,6 +121,9 @@ impl Run {
 
     /// Fanout, topics, slow, soak and publish.
     pub(super) fn stream(&self) -> Result<Report, Failure> {
+        if self.mode == "slow" && self.target.own_topics() {
+            return Err(Failure::Usage("slow: one topic for all, or nobody could say who waits for whom".into()));
+        }
         let mut fleet = self.fleet()?;
         self.connect(&mut fleet, self.subscribers, "")?;
         let stalled = if self.mode == "slow" { self.subscribers * self.stalled / 100 } else { 0 };

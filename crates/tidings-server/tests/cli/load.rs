@@ -143,11 +143,13 @@ fn refusals_are_told() {
     assert!(exit.code == Some(1) && exit.err.contains("413") && exit.err.contains("too large"), "{exit:?}");
 }
 
-/// A load tool is for one's own machine.
+/// A load tool is for one's own machine; what cannot be meant is refused before anything is connected.
 #[test]
 fn other_machines_need_leave() {
     let exit = bench("http://192.0.2.1:4680", "fanout").0;
     assert!(exit.code == Some(2) && exit.err.contains("--allow-host 192.0.2.1"), "{exit:?}");
+    let exit = bench("http://127.0.0.1:1", "fanout --rate 0").0;
+    assert!(exit.code == Some(2) && exit.err.contains("--rate"), "{exit:?}");
     let exit = bench("https://127.0.0.1", "fanout").0;
     assert!(exit.code == Some(2) && exit.err.contains("http://"), "{exit:?}");
 }
