@@ -12,6 +12,7 @@ mod modes;
 mod pace;
 mod progress;
 mod report;
+mod source;
 mod stamp;
 mod stream;
 mod system;
@@ -33,7 +34,7 @@ const EXAMPLES: &str = "\
 Modes:
   fanout   all subscribers on one topic (with {i} in --topic: one each)
   topics   a topic for each subscriber, published to in turn
-  idle     memory per idle connection: --to less --from, after --rounds warm-up rounds
+  idle     memory per idle connection: --to less --from, after --rounds warm-up rounds of --from
   storm    all subscribers drop and come back, --rounds times
   slow     like fanout, while --stalled percent of the subscribers read nothing
   replay   --events are published, then everybody asks for the last --behind of them
@@ -99,7 +100,7 @@ pub(crate) fn command() -> Command {
             text("per-process", "N", "Subscribers that one process holds [default: what open files allow, at most 19000]")
                 .value_parser(value_parser!(usize)),
         )
-        .arg(text("share", "FIRST,COUNT,SOURCE", "The subscribers of this process; it takes commands from standard input").hide(true))
+        .arg(text("share", "FIRST,COUNT,PLACE", "The subscribers of this process; it takes commands from standard input").hide(true))
         .arg(text("allow-host", "HOST", "Another machine that may be loaded").action(ArgAction::Append))
         .arg(Arg::new("progress").long("progress").action(ArgAction::SetTrue).help("Say how far it is, even where there is no terminal"))
         .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print the figures as JSON"))
@@ -163,8 +164,8 @@ pub(crate) fn run(matches: ArgMatches) -> Result<(), Failure> {
     };
     if let Some(share) = text("share") {
         let parsed = fleet::parse_share(&share).ok_or_else(|| Failure::Usage("--share is for processes that this one starts".into()));
-        let (first, subscribers, source) = parsed?;
-        return worker::serve(Load::new(Share { first, subscribers, source, publishers: 0, ..run.share(run.most()) })?);
+        let (first, subscribers, place) = parsed?;
+        return worker::serve(Load::new(Share { first, subscribers, place, publishers: 0, ..run.share(run.most()) })?);
     }
     let report = match &*run.mode {
         "idle" => run.idle()?,

@@ -5,12 +5,12 @@
 
 use super::{
     load::{Load, Opening, Share},
+    source,
     tally::Counts,
     worker::{self, Worker},
 };
 use crate::Failure;
 use std::{
-    net::{IpAddr, Ipv4Addr},
     ops::{Deref, DerefMut},
     time::Duration,
 };
@@ -27,17 +27,11 @@ fn part(total: usize, place: usize, per_process: usize) -> usize {
     total.saturating_sub(place * per_process).min(per_process)
 }
 
-/// The share of a worker: its first subscriber, their number, and where its connections come from.
-pub(super) fn parse_share(text: &str) -> Option<(usize, usize, Option<IpAddr>)> {
+/// The share of a worker: its first subscriber, their number, and its place among workers whose origins have to differ.
+pub(super) fn parse_share(text: &str) -> Option<(usize, usize, Option<u8>)> {
     let mut words = text.split(',');
     let (first, count) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
     Some((first, count, words.next()?.parse().ok()))
-}
-
-/// Each process connects from a loopback address of its own, if it is loopback that is connected to.
-fn source(to: IpAddr, place: usize) -> Option<IpAddr> {
-    let place = u8::try_from(place + 2).ok()?;
-    (cfg!(target_os = "linux") && to.is_loopback() && to.is_ipv4()).then_some(IpAddr::V4(Ipv4Addr::new(127, 0, 1, place)))
 }
 
 impl Fleet {
@@ -48,11 +42,11 @@ impl Fleet {
         if subscribers <= per_process {
             return Ok(Fleet { load: Load::new(share)?, workers, per_process, subscribers });
         }
-        let address = share.target.address.ip();
+        let divided = source::is_divided(share.target.address.ip());
         for place in 0..subscribers.div_ceil(per_process) {
-            let source = source(address, place).map_or(String::new(), |source| source.to_string());
+            let origin = u8::try_from(place + 1).ok().filter(|_| divided).map_or(String::new(), |place| place.to_string());
             let count = part(subscribers, place, per_process);
-            workers.push(Worker::start(&format!("{},{count},{source}", place * per_process))?);
+            workers.push(Worker::start(&format!("{},{count},{origin}", place * per_process))?);
         }
         let load = Load::new(Share { subscribers: 0, ..share })?;
         Ok(Fleet { load, workers, per_process, subscribers })
@@ -180,7 +174,7 @@ mod tests {
 
     #[test]
     fn shares() {
-        assert_eq!(parse_share("10,5,127.0.1.2"), Some((10, 5, Some(IpAddr::V4(Ipv4Addr::new(127, 0, 1, 2))))));
+        assert_eq!(parse_share("10,5,2"), Some((10, 5, Some(2))));
         assert_eq!(parse_share("10,5,"), Some((10, 5, None)));
         assert_eq!(parse_share("10"), None);
     }

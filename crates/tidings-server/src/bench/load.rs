@@ -4,6 +4,7 @@
 //! It knows when to send and what came; which load is meant, and what is made of the figures, is the modes' to know.
 
 use super::{
+    source::Source,
     stamp::{Checker, Phase, Stamp},
     stream::{Item, Stream},
     tally::Counts,
@@ -13,8 +14,7 @@ use crate::Failure;
 use mio::{Events, Interest, Poll, Token, net::TcpStream};
 use std::{
     collections::VecDeque,
-    io::{self, ErrorKind, Read, Write},
-    net::{IpAddr, SocketAddr},
+    io::{ErrorKind, Read, Write},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -57,8 +57,8 @@ pub(super) struct Share {
     pub(super) topics: usize,
     /// Bytes of data of an event.
     pub(super) size: usize,
-    /// Where connections come from, if it matters.
-    pub(super) source: Option<IpAddr>,
+    /// Which of several processes this is, if their origins have to differ.
+    pub(super) place: Option<u8>,
 }
 
 /// How subscribers are opened.
@@ -93,6 +93,7 @@ pub(super) struct Load {
     /// Subscribers to be tried again.
     lost: Vec<usize>,
     cursor: String,
+    source: Source,
     pub(super) counts: Counts,
     padding: Vec<u8>,
     pub(super) pipeline: usize,
@@ -105,32 +106,11 @@ fn running(what: &str, error: impl std::fmt::Display) -> Failure {
     Failure::Running(format!("{what}: {error}"))
 }
 
-/// A connection under way, from an address of this machine's if one is given: one address has some 28,000 ports for one server.
-#[cfg(target_os = "linux")]
-fn connected(to: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
-    /// What the system says of a connection it has begun; the standard library has no stable name for it.
-    const IN_PROGRESS: i32 = 115;
-    let Some(from) = from else { return TcpStream::connect(to) };
-    let socket = socket2::Socket::new(socket2::Domain::for_address(to), socket2::Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&SocketAddr::new(from, 0).into())?;
-    match socket.connect(&to.into()) {
-        Err(error) if error.raw_os_error() != Some(IN_PROGRESS) => Err(error),
-        _ => Ok(TcpStream::from_std(socket.into())),
-    }
-}
-
-/// Elsewhere only one loopback address is set up.
-#[cfg(not(target_os = "linux"))]
-fn connected(to: SocketAddr, _from: Option<IpAddr>) -> io::Result<TcpStream> {
-    TcpStream::connect(to)
-}
-
 impl Load {
     pub(super) fn new(share: Share) -> Result<Load, Failure> {
         let poll = Poll::new().map_err(|error| running("cannot wait for sockets", error))?;
         let Share { subscribers, publishers, senders, topics, size, .. } = share;
-        let own_topics = share.target.own_topics();
+        let (own_topics, source) = (share.target.own_topics(), Source::new(share.place));
         let per_subscriber = if own_topics { 1 } else { senders.max(1) };
         let origin = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
         let mut load = Load {
@@ -149,6 +129,7 @@ impl Load {
             opening: 0,
             lost: Vec::new(),
             cursor: String::new(),
+            source,
             counts: Counts::default(),
             padding: vec![b'x'; size.saturating_sub(super::stamp::LEN)],
             pipeline: 1,
@@ -222,8 +203,8 @@ impl Load {
     }
 
     fn begin(&mut self, index: usize) -> Result<(), Failure> {
-        let Share { target, source, .. } = &self.share;
-        let mut socket = connected(target.address, *source).map_err(|error| running("cannot connect (see `ulimit -n`)", error))?;
+        let mut socket =
+            self.source.connect(self.share.target.address).map_err(|error| running("cannot connect (see `ulimit -n`)", error))?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut socket, Token(index), interest).map_err(|error| running("cannot wait for a socket", error))?;
         self.subscribers[index] = Subscriber { socket: Some(socket), ..Subscriber::default() };

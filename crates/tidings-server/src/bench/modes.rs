@@ -71,7 +71,7 @@ impl Run {
     pub(super) fn share(&self, subscribers: usize) -> Share {
         let (target, publishers, size) = (self.target.clone(), self.publishers(), self.size);
         let topics = if self.target.own_topics() { subscribers.max(1) } else { 1 };
-        Share { target, first: 0, subscribers, publishers, senders: publishers, topics, size, source: None }
+        Share { target, first: 0, subscribers, publishers, senders: publishers, topics, size, place: None }
     }
 
     fn fleet(&self) -> Result<Fleet, Failure> {
@@ -188,24 +188,23 @@ impl Run {
             return Err(Failure::Usage("idle: --to is greater than --from".into()));
         }
         let mut fleet = self.fleet()?;
+        let mut report = self.report(self.to, &fleet);
+        report.pss_empty = Some(self.family.pss());
+        // Only the smaller number: a server that had seen the larger one would keep the memory of it, and more connections would look free.
         for round in 1..=self.rounds {
             self.say(&format!("warm-up round {round}"));
-            self.connect(&mut fleet, self.to, "")?;
+            self.connect(&mut fleet, self.from, "")?;
             self.settle(&mut fleet)?;
             fleet.close_all()?;
             self.settle(&mut fleet)?;
         }
-        let mut report = self.report(self.to, &fleet);
         self.connect(&mut fleet, self.from, "")?;
         self.settle(&mut fleet)?;
         report.pss_before = self.family.pss();
         self.connect(&mut fleet, self.to, "")?;
         self.settle(&mut fleet)?;
         report.pss_after = self.family.pss();
-        if !self.family.is_empty() {
-            let more = (self.to - self.from) as f64;
-            report.per_connection = Some((report.pss_after as f64 - report.pss_before as f64) / more);
-        }
+        report.idle = Some((self.from, self.to));
         report.counts = fleet.take_counts()?;
         Ok(report)
     }

@@ -22,7 +22,10 @@ pub(super) struct Report {
     pub(super) generator: f64,
     pub(super) pss_before: u64,
     pub(super) pss_after: u64,
-    pub(super) per_connection: Option<f64>,
+    /// Memory before anybody connected.
+    pub(super) pss_empty: Option<u64>,
+    /// Connections when memory was taken before and after.
+    pub(super) idle: Option<(usize, usize)>,
     pub(super) series: Vec<(f64, u64)>,
     pub(super) syn_retransmits: Option<u64>,
     pub(super) listen_overflows: Option<u64>,
@@ -76,10 +79,14 @@ impl Report {
                     "us_per_delivery": per(counts.deliveries), "us_per_publish": per(counts.published), "us_per_connection": per(self.connects),
                 }),
             );
-            put(
-                "memory",
-                json!({"pss_before": self.pss_before, "pss_after": self.pss_after, "bytes_per_connection": self.per_connection, "series": self.series}),
-            );
+            let mut memory = json!({"pss_before": self.pss_before, "pss_after": self.pss_after, "series": self.series});
+            if let (Some(empty), Some((from, to))) = (self.pss_empty, self.idle) {
+                let after = self.pss_after as f64;
+                memory["pss_empty"] = json!(empty);
+                memory["bytes_per_connection"] = json!((after - self.pss_before as f64) / (to - from) as f64);
+                memory["bytes_per_connection_of_all"] = json!((after - empty as f64) / to as f64);
+            }
+            put("memory", memory);
         }
         if self.connects > 0 {
             put(

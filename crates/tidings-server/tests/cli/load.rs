@@ -95,7 +95,8 @@ fn modes() {
             "slow --subscribers 20 --stalled 10 --rate 50 --warmup 0s --duration 200ms",
             &[("/published", 10), ("/deliveries", 180), ("/stalled/count", 2)],
         );
-        check("idle --from 5 --to 20 --rounds 1 --settle 50ms", &[("/subscribers", 20)]);
+        let idle = check(&format!("idle --from 5 --to 20 --rounds 1 --settle 50ms --pid {pid}"), &[("/subscribers", 20)]);
+        assert!(idle.pointer("/memory/bytes_per_connection").is_some_and(Value::is_number), "{idle}");
         let soak = check(&format!("soak --subscribers 20 --rate 50 --warmup 0s --duration 200ms --pid {pid}"), &[("/deliveries", 200)]);
         assert!(soak.pointer("/memory/series/0").is_some(), "{soak}");
     }
