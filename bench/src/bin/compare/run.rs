@@ -39,7 +39,7 @@ pub(crate) fn run(server: &str, variant: &Variant) -> Result<Value> {
 fn once(name: &str, variant: &Variant) -> Result<Value> {
     let flags: Vec<&str> = if ["hub", "embedded"].contains(&name) { variant.serve.split_whitespace().collect() } else { Vec::new() };
     let (began, busy, own) = (Instant::now(), busy(), own());
-    let server = Server::start(name, &sizes_for(name, &flags))?;
+    let server = Server::start(name, &flags)?;
     let mut arguments = variant.bench.split_whitespace();
     let mode = arguments.next().context("a mode")?;
     let mut command = Command::new(built("tidings")?);
@@ -80,19 +80,6 @@ fn once(name: &str, variant: &Variant) -> Result<Value> {
     let used = (self::busy() - busy) - (self::own() - own);
     figures.insert("foreign_cores".into(), json!((used / seconds).max(0.0)));
     Ok(Value::Object(figures))
-}
-
-/// The embedded hub takes sizes as plain bytes: it has no settings, only a configuration.
-fn sizes_for<'a>(name: &str, flags: &[&'a str]) -> Vec<&'a str> {
-    if name != "embedded" {
-        return flags.to_vec();
-    }
-    let plain = |flag: &&'a str| match *flag {
-        "1MiB" => "1048576",
-        "64KiB" => "65536",
-        other => other,
-    };
-    flags.iter().map(plain).collect()
 }
 
 fn faults(figures: &Map<String, Value>) -> String {
