@@ -110,8 +110,15 @@ impl Report {
             println!("{all}");
             return;
         }
-        let Value::Object(all) = all else { return };
-        for (name, value) in all {
+        let Value::Object(mut all) = all else { return };
+        // What was asked, whether it is right, how fast, at what price; what has no place here comes last.
+        let first =
+            ["mode", "subscribers", "processes", "published", "expected", "deliveries", "missing", "duplicates", "out_of_order", "gaps"];
+        let then =
+            ["ended", "stalled", "connect", "seconds", "deliveries_per_s", "publishes_per_s", "latency_ms", "publish_ms", "cpu", "memory"];
+        let mut lines: Vec<(String, Value)> = first.iter().chain(&then).filter_map(|name| all.remove_entry(*name)).collect();
+        lines.extend(all);
+        for (name, value) in lines {
             match value {
                 Value::Object(inner) => {
                     let parts: Vec<String> = inner
