@@ -94,6 +94,8 @@ pub(super) struct Load {
     lost: Vec<usize>,
     cursor: String,
     source: Source,
+    /// Why publishing failed.
+    broken: Option<Failure>,
     pub(super) counts: Counts,
     padding: Vec<u8>,
     pub(super) pipeline: usize,
@@ -130,6 +132,7 @@ impl Load {
             lost: Vec::new(),
             cursor: String::new(),
             source,
+            broken: None,
             counts: Counts::default(),
             padding: vec![b'x'; size.saturating_sub(super::stamp::LEN)],
             pipeline: 1,
@@ -288,6 +291,11 @@ impl Load {
         while !to.out.is_empty() {
             match to.socket.write(&to.out) {
                 Ok(n) => drop(to.out.drain(..n)),
+                // The system tells a failure once, here; the next read would only find an end.
+                Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
+                    self.broken.get_or_insert_with(|| running("cannot publish", error));
+                    return;
+                }
                 Err(_) => return,
             }
         }
@@ -307,6 +315,9 @@ impl Load {
             let token = event.token().0;
             if token >= PUBLISHERS {
                 self.flush(token - PUBLISHERS);
+                if let Some(broken) = self.broken.take() {
+                    return Err(broken);
+                }
                 self.answers(token - PUBLISHERS)?;
                 continue;
             }

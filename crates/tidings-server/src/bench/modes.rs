@@ -136,7 +136,8 @@ impl Run {
         let topics = if self.target.own_topics() { self.subscribers.max(1) } else { 1 };
         let reach = if self.target.own_topics() { readers.min(1) } else { readers } as u64;
         let mut pace = Pace::new(self.rate, self.in_flight, self.batch, topics, reach, begin);
-        while fleet.now() < measured_from {
+        let patience = nanoseconds(self.patience);
+        while fleet.now() < measured_from || (pace.owes(measured_from) && fleet.now() < measured_from + patience) {
             pace.send(&mut fleet, Phase::WarmUp, measured_from);
             fleet.turn()?;
             self.show(0.0, || "warming up".into());
@@ -149,7 +150,7 @@ impl Run {
         let sampled = self.mode == "slow" || self.mode == "soak";
         loop {
             let now = fleet.now();
-            if now >= until {
+            if now >= until && !(pace.owes(until) && now < until + patience) {
                 break;
             }
             pace.send(&mut fleet, Phase::Measured, until);

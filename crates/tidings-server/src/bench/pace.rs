@@ -50,6 +50,11 @@ impl Pace {
         }
     }
 
+    /// Whether something that was to be sent before then is not sent. Leaving it out would leave out just those who waited.
+    pub(super) fn owes(&self, until: u64) -> bool {
+        self.rate.is_some() && self.next < until
+    }
+
     /// One topic has one publisher, so that its events have an order.
     fn pick(&self, fleet: &Fleet) -> Option<usize> {
         if self.topics > 1 {

@@ -5,6 +5,7 @@ use std::{
     net::{Shutdown, TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
 
 /// What goes wrong with the fifth event, or from the beginning.
@@ -21,6 +22,8 @@ pub(crate) enum Fault {
     Cut,
     /// Everybody is told that something is missing.
     Gap,
+    /// It is not answered for a while, and neither is what comes after it.
+    Stall,
     /// Subscriptions are refused.
     RefuseReaders,
     /// The first subscription is refused, and no other.
@@ -37,6 +40,13 @@ struct State {
     published: usize,
     /// Kept back until the next event.
     late: Option<String>,
+}
+
+/// For how long at least.
+pub(crate) const STALL: Duration = Duration::from_millis(400);
+
+fn wait_while_stalled() {
+    thread::sleep(STALL);
 }
 
 /// Starts one, and returns its address. It ends with the test.
@@ -103,6 +113,10 @@ impl State {
             Fault::Cut if fifth => {
                 self.send(&event);
                 let _ = self.readers.remove(0).shutdown(Shutdown::Both);
+            }
+            Fault::Stall if fifth => {
+                wait_while_stalled();
+                self.send(&event);
             }
             Fault::Gap if fifth => self.send(&format!("event: tidings.gap\ndata: {{}}\n\n{event}")),
             _ => {

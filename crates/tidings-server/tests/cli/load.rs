@@ -1,10 +1,11 @@
 //! `tidings bench` from outside: it counts right on a hub, with one process and with several, and finds each fault of a server that has it.
 
 use crate::{
-    faulty::{self, Fault},
+    faulty::{self, Fault, STALL},
     program::{Exit, Hub, Program, run, tidings},
 };
 use serde_json::Value;
+use std::net::TcpListener;
 
 /// Runs it with JSON on `url`, and returns how it ended with its figures.
 fn bench(url: &str, args: &str) -> (Exit, Value) {
@@ -131,6 +132,17 @@ fn faults_are_found() {
     }
 }
 
+/// Events that were due while the server stood still are sent all the same, and charged with their waiting: without them, more than half of
+/// what was to be sent would be missing from the percentiles.
+#[test]
+fn a_stall_is_charged_to_everybody_who_waited() {
+    let load = "fanout --subscribers 2 --publishers 1 --rate 100 --warmup 0s --duration 100ms";
+    let (exit, figures) = bench(&faulty::start(Fault::Stall), load);
+    assert_eq!((exit.code, number(&figures, "/published"), number(&figures, "/deliveries")), (Some(0), 10, 20), "{exit:?}");
+    let half = figures.pointer("/latency_ms/p50").and_then(Value::as_f64).unwrap();
+    assert!(half >= STALL.as_millis() as f64 - 100.0, "{figures}");
+}
+
 /// Refusals end a run with the reason; in a storm they are counted, and tried again.
 #[test]
 fn refusals_are_told() {
@@ -139,6 +151,11 @@ fn refusals_are_told() {
         assert!(refused.code == Some(1) && refused.err.contains("refused") && refused.err.contains("ulimit"), "{refused:?}");
         let (exit, figures) = bench(&faulty::start(Fault::RefuseOnce), &format!("storm --subscribers 4 --settle 50ms{split}"));
         assert_eq!((exit.code, number(&figures, "/connect/refused")), (Some(1), 1), "{exit:?}");
+    }
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for mode in ["publish", "fanout"] {
+        let exit = bench(&format!("http://{closed}"), mode).0;
+        assert!(exit.code == Some(1) && (exit.err.contains("refused") || exit.err.contains("could not connect")), "{exit:?}");
     }
     let exit = bench(&faulty::start(Fault::RefusePublishers), "fanout --subscribers 2 --rate 50 --warmup 0s --duration 100ms").0;
     assert!(exit.code == Some(1) && exit.err.contains("413") && exit.err.contains("too large"), "{exit:?}");
