@@ -160,11 +160,11 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         name: "topics",
-        title: "18,000 subscribers on a topic each against 256, 8 publishers, at most 16 events in flight",
+        title: "18,000 subscribers on a topic each against 256, 8 publishers with two requests under way each, at most 16 events in flight",
         servers: STREAMING,
         variants: &[
-            plain("256", "topics --subscribers 256 --publishers 8 --in-flight 16 --duration 6s"),
-            plain("18000", "topics --subscribers 18000 --publishers 8 --in-flight 16 --duration 6s"),
+            plain("256", "topics --subscribers 256 --publishers 8 --pipeline 2 --in-flight 16 --duration 6s"),
+            plain("18000", "topics --subscribers 18000 --publishers 8 --pipeline 2 --in-flight 16 --duration 6s"),
         ],
         measures: &[
             Measure {
