@@ -29,6 +29,10 @@ fuzz SECONDS="600":
 bench:
     bench/fan-out
 
+# The hub beside the floor and other servers, with ratios: `just compare --rows rate --reps 1`; see `just compare --help`.
+compare *ARGS:
+    bench/compare {{ARGS}}
+
 # The documentation of the crates; a broken link is an error.
 docs:
     RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps

@@ -1,7 +1,9 @@
 //! Durations counted so that any percentile is known within one in sixty-four, in bounded memory.
 
+use serde_json::{Value, json};
+
 /// Counts by duration in nanoseconds.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub(super) struct Histogram {
     counts: Vec<u64>,
     total: u64,
@@ -24,6 +26,30 @@ impl Histogram {
         self.counts[(doublings << PER_DOUBLING) as usize | within as usize] += 1;
         self.total += 1;
         self.max = self.max.max(nanoseconds);
+    }
+
+    pub(super) fn merge(&mut self, other: &Histogram) {
+        for (sum, more) in self.counts.iter_mut().zip(&other.counts) {
+            *sum += more;
+        }
+        self.total += other.total;
+        self.max = self.max.max(other.max);
+    }
+
+    /// Only the places that are not empty.
+    pub(super) fn to_json(&self) -> Value {
+        let filled = self.counts.iter().enumerate().filter(|(_, count)| **count > 0);
+        json!({"max": self.max, "counts": filled.collect::<Vec<_>>()})
+    }
+
+    pub(super) fn from_json(value: &Value) -> Option<Histogram> {
+        let mut histogram = Histogram { max: value["max"].as_u64()?, ..Histogram::default() };
+        for pair in value["counts"].as_array()? {
+            let (index, count) = (pair.get(0)?.as_u64()?, pair.get(1)?.as_u64()?);
+            *histogram.counts.get_mut(index as usize)? += count;
+            histogram.total += count;
+        }
+        Some(histogram)
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -4,9 +4,10 @@
 //! It knows when to send and what came; which load is meant, and what is made of the figures, is the modes' to know.
 
 use super::{
-    histogram::Histogram,
-    stamp::{Faults, Phase, Stamp, check},
+    source::Source,
+    stamp::{Checker, Phase, Stamp},
     stream::{Item, Stream},
+    tally::Counts,
     target::Target,
 };
 use crate::Failure;
@@ -14,7 +15,7 @@ use mio::{Events, Interest, Poll, Token, net::TcpStream};
 use std::{
     collections::VecDeque,
     io::{ErrorKind, Read, Write},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// How long the thread sleeps when there was nothing to do.
@@ -43,23 +44,33 @@ struct Publisher {
     waiting: VecDeque<u64>,
 }
 
-/// What was counted.
-#[derive(Debug, Default)]
-pub(super) struct Counts {
-    pub(super) published: u64,
-    pub(super) deliveries: u64,
-    pub(super) warm_up_published: u64,
-    pub(super) warm_up_deliveries: u64,
-    pub(super) faults: Faults,
-    pub(super) gaps: u64,
-    pub(super) ended: u64,
-    pub(super) refused: u64,
-    pub(super) failed: u64,
-    pub(super) reads: u64,
-    pub(super) latency: Histogram,
-    pub(super) answered: Histogram,
-    /// When the last measured event came.
-    pub(super) last: u64,
+/// Which part of the load this process is.
+#[derive(Clone, Debug)]
+pub(super) struct Share {
+    pub(super) target: Target,
+    /// The number of the first subscriber here, and how many there are.
+    pub(super) first: usize,
+    pub(super) subscribers: usize,
+    /// Publishers here, and in the whole run.
+    pub(super) publishers: usize,
+    pub(super) senders: usize,
+    /// Topics in the whole run.
+    pub(super) topics: usize,
+    /// Bytes of data of an event.
+    pub(super) size: usize,
+    /// Which of several processes this is, if their origins have to differ.
+    pub(super) place: Option<u8>,
+}
+
+/// How subscribers are opened.
+#[derive(Clone, Debug)]
+pub(super) struct Opening {
+    /// Connections being opened at once.
+    pub(super) at_once: usize,
+    /// The cursor each of them brings; empty for none.
+    pub(super) cursor: String,
+    /// Those that fail are counted and tried again, instead of ending the run.
+    pub(super) again: bool,
 }
 
 pub(super) struct Load {
@@ -67,17 +78,27 @@ pub(super) struct Load {
     events: Events,
     writers: Poll,
     writer_events: Events,
-    target: Target,
+    share: Share,
     began: Instant,
+    /// The shared clock when this process began.
+    origin: u64,
     subscribers: Vec<Subscriber>,
     publishers: Vec<Publisher>,
     buffer: Vec<u8>,
-    /// The next number each subscriber expects of each publisher, or of its own topic.
-    expected: Vec<u32>,
+    /// By subscriber, and by publisher unless each has a topic of its own.
+    checker: Checker,
     per_subscriber: usize,
     /// The last number given, by publisher or by topic.
     numbers: Vec<u32>,
     open: usize,
+    /// Connections that were begun and are neither open nor gone.
+    opening: usize,
+    /// Subscribers to be tried again.
+    lost: Vec<usize>,
+    cursor: String,
+    source: Source,
+    /// Why publishing failed.
+    broken: Option<Failure>,
     pub(super) counts: Counts,
     padding: Vec<u8>,
     pub(super) pipeline: usize,
@@ -98,24 +119,32 @@ fn look(poll: &mut Poll, events: &mut Events) -> Result<(), Failure> {
 }
 
 impl Load {
-    pub(super) fn new(target: Target, subscribers: usize, publishers: usize, size: usize) -> Result<Load, Failure> {
+    pub(super) fn new(share: Share) -> Result<Load, Failure> {
         let poll = || Poll::new().map_err(|error| running("cannot wait for sockets", error));
-        let per_subscriber = if target.own_topics() { 1 } else { publishers.max(1) };
-        let numbers = if target.own_topics() { subscribers } else { publishers };
+        let Share { subscribers, publishers, senders, topics, size, .. } = share;
+        let (own_topics, source) = (share.target.own_topics(), Source::new(share.place));
+        let per_subscriber = if own_topics { 1 } else { senders.max(1) };
+        let origin = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
         let mut load = Load {
             readers: poll()?,
             events: Events::with_capacity(READERS),
             writers: poll()?,
             writer_events: Events::with_capacity(READERS),
-            target,
+            share,
             began: Instant::now(),
+            origin,
             subscribers: Vec::new(),
             publishers: Vec::new(),
             buffer: vec![0; 256 << 10],
-            expected: vec![1; subscribers * per_subscriber],
+            checker: Checker::new(subscribers * per_subscriber),
             per_subscriber,
-            numbers: vec![0; numbers.max(1)],
+            numbers: vec![0; if own_topics { topics } else { publishers }.max(1)],
             open: 0,
+            opening: 0,
+            lost: Vec::new(),
+            cursor: String::new(),
+            source,
+            broken: None,
             counts: Counts::default(),
             padding: vec![b'x'; size.saturating_sub(super::stamp::LEN)],
             pipeline: 1,
@@ -124,7 +153,7 @@ impl Load {
         };
         load.subscribers.resize_with(subscribers, Subscriber::default);
         for number in 0..publishers {
-            let mut socket = TcpStream::connect(load.target.address).map_err(|error| running("cannot connect a publisher", error))?;
+            let mut socket = TcpStream::connect(load.share.target.address).map_err(|error| running("cannot connect a publisher", error))?;
             let _ = socket.set_nodelay(true);
             let interest = Interest::READABLE | Interest::WRITABLE;
             let registry = load.writers.registry();
@@ -134,9 +163,9 @@ impl Load {
         Ok(load)
     }
 
-    /// Nanoseconds since the run began.
+    /// Nanoseconds of a clock that all processes of the run share: the wall clock when each began, and steady since.
     pub(super) fn now(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        self.origin + u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     pub(super) fn open(&self) -> usize {
@@ -147,19 +176,34 @@ impl Load {
         self.publishers.len()
     }
 
-    /// Connects the subscribers that are not there, up to number `to`, at most `connecting` at once, and waits for the first bytes of each.
-    pub(super) fn connect(&mut self, to: usize, connecting: usize, cursor: &str) -> Result<(), Failure> {
+    /// Connects the subscribers that are not there, up to `to` of them, and waits for the first bytes of each. `told` is called often.
+    pub(super) fn connect(&mut self, to: usize, opening: &Opening, told: &mut dyn FnMut(usize)) -> Result<(), Failure> {
         let started = Instant::now();
+        let to = to.min(self.subscribers.len());
+        self.cursor.clone_from(&opening.cursor);
+        self.lost.clear();
+        let failures = |counts: &Counts| counts.refused + counts.failed;
+        let before = failures(&self.counts);
+        // Whoever fails again and again is not in a storm, but at the wrong address.
+        let patience = if opening.again { 10 * to as u64 } else { 0 };
         let mut next = 0;
         while self.open < to {
-            while next < to && next - self.open.min(next) < connecting {
-                if self.subscribers[next].socket.is_none() {
-                    self.begin(next)?;
+            while self.opening < opening.at_once {
+                let index = match self.lost.pop() {
+                    Some(index) => index,
+                    None if next < to => {
+                        next += 1;
+                        next - 1
+                    }
+                    None => break,
+                };
+                if self.subscribers[index].socket.is_none() {
+                    self.begin(index)?;
                 }
-                next += 1;
             }
-            self.turn(cursor)?;
-            if self.counts.refused + self.counts.failed + self.counts.ended > 0 {
+            self.turn()?;
+            told(self.open);
+            if failures(&self.counts) - before > patience || self.counts.ended > 0 {
                 let Counts { refused, failed, ended, .. } = self.counts;
                 return Err(Failure::Running(format!(
                     "{} of {to} subscribers are open; {refused} were refused, {failed} could not connect, {ended} were closed again; look at the server's limits, and at `ulimit -n` on both sides",
@@ -174,19 +218,21 @@ impl Load {
     }
 
     fn begin(&mut self, index: usize) -> Result<(), Failure> {
-        let mut socket = TcpStream::connect(self.target.address).map_err(|error| running("cannot connect (see `ulimit -n`)", error))?;
+        let mut socket =
+            self.source.connect(self.share.target.address).map_err(|error| running("cannot connect (see `ulimit -n`)", error))?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.readers
             .registry()
             .register(&mut socket, Token(index), interest)
             .map_err(|error| running("cannot wait for a socket", error))?;
         self.subscribers[index] = Subscriber { socket: Some(socket), ..Subscriber::default() };
+        self.opening += 1;
         Ok(())
     }
 
     /// Everybody starts with this number.
     pub(super) fn expect(&mut self, number: u32) {
-        self.expected.fill(number);
+        self.checker.expect(number);
     }
 
     /// Closes all subscribers, with the next numbers they would expect kept for when they come back.
@@ -194,7 +240,7 @@ impl Load {
         for subscriber in &mut self.subscribers {
             *subscriber = Subscriber::default();
         }
-        self.open = 0;
+        (self.open, self.opening) = (0, 0);
     }
 
     /// From now on the last `count` subscribers read nothing.
@@ -210,11 +256,15 @@ impl Load {
         let gaps = self.counts.gaps;
         for &index in &stalled {
             self.subscribers[index].stalled = false;
-            self.read(index);
+            self.read(index, true);
         }
-        let until = Instant::now() + Duration::from_secs(3);
-        while Instant::now() < until {
-            self.turn("")?;
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let (mut reads, mut last) = (self.counts.reads, Instant::now());
+        while last.elapsed() < Duration::from_millis(500) && Instant::now() < deadline {
+            self.turn()?;
+            if self.counts.reads > reads {
+                (reads, last) = (self.counts.reads, Instant::now());
+            }
         }
         let closed = stalled.iter().filter(|&&index| self.subscribers[index].socket.is_none()).count();
         Ok(closed + (self.counts.gaps - gaps) as usize)
@@ -232,7 +282,7 @@ impl Load {
 
     /// Sends one request; with topics of their own `topic` says which.
     pub(super) fn publish(&mut self, publisher: usize, topic: usize, phase: Phase, intended: u64) {
-        let own = self.target.own_topics();
+        let own = self.share.target.own_topics();
         let counter = if own { topic } else { publisher };
         let mut payloads = Vec::with_capacity(self.batch);
         for _ in 0..self.batch {
@@ -244,7 +294,7 @@ impl Load {
             payloads.push(payload);
         }
         let to = &mut self.publishers[publisher];
-        self.target.publish_request(topic, &payloads, &mut to.out);
+        self.share.target.publish_request(topic, &payloads, &mut to.out);
         to.waiting.push_back(intended);
         let count = if phase == Phase::Measured { &mut self.counts.published } else { &mut self.counts.warm_up_published };
         *count += self.batch as u64;
@@ -256,17 +306,25 @@ impl Load {
         while !to.out.is_empty() {
             match to.socket.write(&to.out) {
                 Ok(n) => drop(to.out.drain(..n)),
+                // The system tells a failure once, here; the next read would only find an end.
+                Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
+                    self.broken.get_or_insert_with(|| running("cannot publish", error));
+                    return;
+                }
                 Err(_) => return,
             }
         }
     }
 
     /// Looks at every publisher and at some subscribers once; naps if there was nothing.
-    pub(super) fn turn(&mut self, cursor: &str) -> Result<(), Failure> {
+    pub(super) fn turn(&mut self) -> Result<(), Failure> {
         let mut written = std::mem::replace(&mut self.writer_events, Events::with_capacity(0));
         look(&mut self.writers, &mut written)?;
         for event in &written {
             self.flush(event.token().0);
+            if let Some(broken) = self.broken.take() {
+                return Err(broken);
+            }
             self.answers(event.token().0)?;
         }
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
@@ -275,10 +333,10 @@ impl Load {
         for event in &events {
             let index = event.token().0;
             if event.is_writable() && !self.subscribers[index].asked {
-                self.ask(index, cursor);
+                self.ask(index);
             }
-            if event.is_readable() {
-                self.read(index);
+            if event.is_readable() || event.is_read_closed() {
+                self.read(index, event.is_read_closed());
             }
         }
         (self.events, self.writer_events) = (events, written);
@@ -288,35 +346,40 @@ impl Load {
         Ok(())
     }
 
-    fn ask(&mut self, index: usize, cursor: &str) {
-        let request = self.target.subscribe_request(index, cursor);
+    fn ask(&mut self, index: usize) {
+        let request = self.share.target.subscribe_request(self.share.first + index, &self.cursor);
         let subscriber = &mut self.subscribers[index];
         subscriber.asked = true;
         let written = subscriber.socket.as_mut().map(|socket| socket.write(request.as_bytes()));
         if !matches!(written, Some(Ok(n)) if n == request.len()) {
             self.counts.failed += 1;
+            self.opening -= 1;
+            self.lost.push(index);
             subscriber.socket = None;
         }
     }
 
-    fn read(&mut self, index: usize) {
-        let Load { subscribers, buffer, counts, expected, per_subscriber, open, began, .. } = self;
+    /// Takes what came. A short read is the last one, unless an end came with it: there is no second notice of that.
+    fn read(&mut self, index: usize, to_the_end: bool) {
+        let now = self.now();
+        let Load { subscribers, buffer, counts, checker, per_subscriber, open, opening, lost, .. } = self;
         let subscriber = &mut subscribers[index];
         if subscriber.stalled {
             return;
         }
-        let now = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         loop {
             let Some(socket) = &mut subscriber.socket else { return };
-            let ended = match socket.read(buffer) {
-                Ok(0) => true,
+            let (mut ended, mut refused) = (false, false);
+            match socket.read(buffer) {
+                Ok(0) => ended = true,
                 Ok(n) => {
                     counts.reads += 1;
-                    let mut ended = false;
                     subscriber.stream.push(&buffer[..n], |item| match item {
                         Item::Event(stamp) => {
                             let publisher = usize::from(stamp.publisher).min(*per_subscriber - 1);
-                            check(&mut expected[index * *per_subscriber + publisher], stamp.number, &mut counts.faults);
+                            if !checker.take(index * *per_subscriber + publisher, stamp.number, &mut counts.faults) {
+                                return;
+                            }
                             if stamp.phase == Phase::Measured {
                                 counts.deliveries += 1;
                                 counts.latency.add(now.saturating_sub(stamp.intended));
@@ -328,26 +391,31 @@ impl Load {
                         Item::Line if !subscriber.open => {
                             subscriber.open = true;
                             *open += 1;
+                            *opening -= 1;
                         }
                         Item::Line | Item::Head => {}
                         Item::Gap => counts.gaps += 1,
                         Item::End => ended = true,
-                        Item::Refused(_) => {
-                            counts.refused += 1;
-                            ended = true;
-                        }
+                        Item::Refused(_) => refused = true,
                     });
-                    if n < buffer.len() && !ended {
+                    if n < buffer.len() && !to_the_end && !ended && !refused {
                         return;
                     }
-                    ended
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(_) => true,
-            };
-            if ended {
-                counts.ended += 1;
-                *open -= usize::from(std::mem::take(&mut subscriber.open));
+                Err(_) => ended = true,
+            }
+            if ended || refused {
+                if subscriber.open {
+                    counts.ended += 1;
+                    *open -= 1;
+                } else {
+                    let count = if refused { &mut counts.refused } else { &mut counts.failed };
+                    *count += 1;
+                    *opening -= 1;
+                    lost.push(index);
+                }
+                subscriber.open = false;
                 subscriber.socket = None;
                 return;
             }

@@ -1,6 +1,6 @@
 //! The figures of a run, for people and for programs.
 
-use super::{load::Counts, system::Cpu};
+use super::{system::Cpu, tally::Counts};
 use serde_json::{Map, Value, json};
 
 /// What a run found.
@@ -8,6 +8,8 @@ use serde_json::{Map, Value, json};
 pub(super) struct Report {
     pub(super) mode: String,
     pub(super) subscribers: usize,
+    /// Processes that hold them.
+    pub(super) processes: usize,
     /// Processes of the server were named.
     pub(super) measured: bool,
     pub(super) counts: Counts,
@@ -20,7 +22,10 @@ pub(super) struct Report {
     pub(super) generator: f64,
     pub(super) pss_before: u64,
     pub(super) pss_after: u64,
-    pub(super) per_connection: Option<f64>,
+    /// Memory before anybody connected.
+    pub(super) pss_empty: Option<u64>,
+    /// Connections when memory was taken before and after.
+    pub(super) idle: Option<(usize, usize)>,
     pub(super) series: Vec<(f64, u64)>,
     pub(super) syn_retransmits: Option<u64>,
     pub(super) listen_overflows: Option<u64>,
@@ -33,7 +38,7 @@ impl Report {
     pub(super) fn is_clean(&self) -> bool {
         let counts = &self.counts;
         let faults = counts.faults.missing + counts.faults.duplicates + counts.faults.out_of_order;
-        faults + counts.gaps + counts.ended == 0 && counts.deliveries == self.expected
+        faults + counts.gaps + counts.ended + counts.refused + counts.failed == 0 && counts.deliveries == self.expected
     }
 
     fn json(&self) -> Value {
@@ -42,9 +47,11 @@ impl Report {
         let mut put = |name: &str, value: Value| all.insert(name.into(), value);
         put("mode", json!(self.mode));
         put("subscribers", json!(self.subscribers));
+        put("processes", json!(self.processes));
         put("published", json!(counts.published));
         put("expected", json!(self.expected));
         put("deliveries", json!(counts.deliveries));
+        // Those at the end that nothing came after are no holes in anybody's numbers.
         put("missing", json!(counts.faults.missing.max(self.expected.saturating_sub(counts.deliveries))));
         put("duplicates", json!(counts.faults.duplicates));
         put("out_of_order", json!(counts.faults.out_of_order));
@@ -72,10 +79,14 @@ impl Report {
                     "us_per_delivery": per(counts.deliveries), "us_per_publish": per(counts.published), "us_per_connection": per(self.connects),
                 }),
             );
-            put(
-                "memory",
-                json!({"pss_before": self.pss_before, "pss_after": self.pss_after, "bytes_per_connection": self.per_connection, "series": self.series}),
-            );
+            let mut memory = json!({"pss_before": self.pss_before, "pss_after": self.pss_after, "series": self.series});
+            if let (Some(empty), Some((from, to))) = (self.pss_empty, self.idle) {
+                let after = self.pss_after as f64;
+                memory["pss_empty"] = json!(empty);
+                memory["bytes_per_connection"] = json!((after - self.pss_before as f64) / (to - from) as f64);
+                memory["bytes_per_connection_of_all"] = json!((after - empty as f64) / to as f64);
+            }
+            put("memory", memory);
         }
         if self.connects > 0 {
             put(
@@ -99,8 +110,15 @@ impl Report {
             println!("{all}");
             return;
         }
-        let Value::Object(all) = all else { return };
-        for (name, value) in all {
+        let Value::Object(mut all) = all else { return };
+        // What was asked, whether it is right, how fast, at what price; what has no place here comes last.
+        let first =
+            ["mode", "subscribers", "processes", "published", "expected", "deliveries", "missing", "duplicates", "out_of_order", "gaps"];
+        let then =
+            ["ended", "stalled", "connect", "seconds", "deliveries_per_s", "publishes_per_s", "latency_ms", "publish_ms", "cpu", "memory"];
+        let mut lines: Vec<(String, Value)> = first.iter().chain(&then).filter_map(|name| all.remove_entry(*name)).collect();
+        lines.extend(all);
+        for (name, value) in lines {
             match value {
                 Value::Object(inner) => {
                     let parts: Vec<String> = inner

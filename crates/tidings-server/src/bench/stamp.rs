@@ -4,6 +4,8 @@
 //! A stamp has a fixed width, so that it is written and read without looking for its end: `~` publisher (2 hex digits), phase (1), number
 //! (8), intended time of sending in nanoseconds (16). It knows no sockets.
 
+use std::collections::HashSet;
+
 /// Bytes of a stamp.
 pub(super) const LEN: usize = 28;
 
@@ -20,7 +22,7 @@ pub(super) struct Stamp {
     pub(super) phase: Phase,
     /// From 1, by publisher.
     pub(super) number: u32,
-    /// When it was to be sent, in nanoseconds since the run began.
+    /// When it was to be sent, in nanoseconds of a clock that all processes of the run share.
     pub(super) intended: u64,
 }
 
@@ -66,15 +68,43 @@ pub(super) struct Faults {
     pub(super) out_of_order: u64,
 }
 
-/// Takes one number of one publisher as one subscriber sees it. `expected` is the next one; numbers skipped are missing until they come.
-pub(super) fn check(expected: &mut u32, number: u32, faults: &mut Faults) {
-    if number >= *expected {
-        faults.missing += u64::from(number - *expected);
-        *expected = number + 1;
-    } else {
-        // It was missed before, or it was there: which of the two does not matter for a run that has to be clean.
-        faults.duplicates += 1;
-        faults.out_of_order += 1;
+/// Numbers that are remembered as skipped; beyond it a number that comes late counts as missing and as a duplicate.
+const SKIPPED_MAX: usize = 1 << 20;
+
+/// What each reader expects next of each sender, and what it missed so far. A slot is one reader's view of one sender.
+#[derive(Debug)]
+pub(super) struct Checker {
+    expected: Vec<u32>,
+    skipped: HashSet<(usize, u32)>,
+}
+
+impl Checker {
+    pub(super) fn new(slots: usize) -> Checker {
+        Checker { expected: vec![1; slots], skipped: HashSet::new() }
+    }
+
+    /// Everybody starts with this number.
+    pub(super) fn expect(&mut self, number: u32) {
+        self.expected.fill(number);
+    }
+
+    /// Takes one number; says whether it came for the first time. Numbers skipped are missing until they come.
+    pub(super) fn take(&mut self, slot: usize, number: u32, faults: &mut Faults) -> bool {
+        let expected = &mut self.expected[slot];
+        if number >= *expected {
+            faults.missing += u64::from(number - *expected);
+            let room = SKIPPED_MAX.saturating_sub(self.skipped.len());
+            self.skipped.extend((*expected..number).take(room).map(|skipped| (slot, skipped)));
+            *expected = number + 1;
+            true
+        } else if !self.skipped.is_empty() && self.skipped.remove(&(slot, number)) {
+            faults.missing -= 1;
+            faults.out_of_order += 1;
+            true
+        } else {
+            faults.duplicates += 1;
+            false
+        }
     }
 }
 
@@ -100,15 +130,15 @@ mod tests {
     #[test]
     fn faults_are_seen() {
         let take = |numbers: &[u32]| {
-            let (mut expected, mut faults) = (1, Faults::default());
-            for &number in numbers {
-                check(&mut expected, number, &mut faults);
-            }
-            faults
+            let (mut checker, mut faults) = (Checker::new(2), Faults::default());
+            let fresh = numbers.iter().filter(|&&number| checker.take(1, number, &mut faults)).count();
+            (fresh, faults)
         };
-        assert_eq!(take(&[1, 2, 3]), Faults::default());
-        assert_eq!(take(&[1, 3]).missing, 1);
-        assert_eq!(take(&[1, 1]).duplicates, 1);
-        assert_eq!(take(&[2, 1]), Faults { missing: 1, duplicates: 1, out_of_order: 1 });
+        let none = Faults::default();
+        assert_eq!(take(&[1, 2, 3]), (3, none));
+        assert_eq!(take(&[1, 3]), (2, Faults { missing: 1, ..none }));
+        assert_eq!(take(&[1, 1]), (1, Faults { duplicates: 1, ..none }));
+        assert_eq!(take(&[2, 1]), (2, Faults { out_of_order: 1, ..none }));
+        assert_eq!(take(&[3, 1, 1]), (2, Faults { missing: 1, duplicates: 1, out_of_order: 1 }));
     }
 }

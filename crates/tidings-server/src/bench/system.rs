@@ -102,9 +102,9 @@ pub(super) fn ksoftirqd() -> f64 {
     processes().filter(is_one).map(|pid| on_cpu(format!("/proc/{pid}/schedstat").as_ref())).sum()
 }
 
-/// This process.
+/// This process and those it started.
 pub(super) fn own() -> Family {
-    Family(BTreeSet::from([std::process::id()]))
+    Family::of(&[std::process::id()])
 }
 
 pub(super) fn network() -> Network {

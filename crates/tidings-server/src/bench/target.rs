@@ -1,6 +1,6 @@
 //! What is loaded: an address, and the requests made from templates.
 //!
-//! In templates `{n}` is the subscriber's number, `{topic}` the topic, `{payload}` the data; `{topic:url}` and `{payload:url}` are
+//! In templates `{i}` is the subscriber's number, `{topic}` the topic, `{payload}` the data; `{topic:url}` and `{payload:url}` are
 //! percent-encoded. It knows text, no sockets.
 
 use crate::Failure;
@@ -49,11 +49,11 @@ fn encoded(text: &str) -> String {
 impl Target {
     /// Whether each subscriber has a topic of its own.
     pub(super) fn own_topics(&self) -> bool {
-        self.topic.contains("{n}")
+        self.topic.contains("{i}")
     }
 
     fn topic(&self, number: usize) -> String {
-        self.topic.replace("{n}", &number.to_string())
+        self.topic.replace("{i}", &number.to_string())
     }
 
     fn path(template: &str, topic: &str) -> String {
@@ -62,7 +62,7 @@ impl Target {
 
     pub(super) fn subscribe_request(&self, number: usize, cursor: &str) -> String {
         let path =
-            Self::path(&self.subscribe, &self.topic(number)).replace("{n}", &number.to_string()).replace("{cursor}", &encoded(cursor));
+            Self::path(&self.subscribe, &self.topic(number)).replace("{i}", &number.to_string()).replace("{cursor}", &encoded(cursor));
         let cursor = if cursor.is_empty() { String::new() } else { format!("last-event-id: {cursor}\r\n") };
         let (host, headers) = (&self.host, &self.subscribe_headers);
         format!("GET {path} HTTP/1.1\r\nhost: {host}\r\naccept: text/event-stream\r\n{cursor}{headers}\r\n")
@@ -112,7 +112,7 @@ mod tests {
             host: "h".into(),
             subscribe: "/s?topic={topic:url}".into(),
             publish: "/p/{topic}".into(),
-            topic: "a/{n}".into(),
+            topic: "a/{i}".into(),
             body: "data={payload:url}".into(),
             subscribe_headers: "x: y\r\n".into(),
             publish_headers: String::new(),

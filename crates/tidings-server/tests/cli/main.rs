@@ -6,6 +6,8 @@
 #![cfg(unix)]
 
 mod client;
+mod faulty;
+mod load;
 mod program;
 mod round_trip;
 mod scripted;

@@ -1,0 +1,335 @@
+//! What is compared: each row is a load, the servers it makes sense for, and the figures taken from it with what they should be.
+//!
+//! It knows `tidings bench` by its arguments and the names in its JSON; nothing of processes.
+
+use serde_json::Value;
+
+/// One load, or a few that belong together.
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    /// In the order they run; the first is always run, because the others are measured against it.
+    pub(crate) servers: &'static [&'static str],
+    pub(crate) variants: &'static [Variant],
+    pub(crate) measures: &'static [Measure],
+}
+
+/// One run of `tidings bench`.
+pub(crate) struct Variant {
+    pub(crate) name: &'static str,
+    /// Arguments of the load, without the address.
+    pub(crate) bench: &'static str,
+    /// Further settings of the hub.
+    pub(crate) serve: &'static str,
+    /// Only the hub can do it.
+    pub(crate) hub_only: bool,
+}
+
+/// One figure of a variant.
+pub(crate) struct Measure {
+    pub(crate) what: &'static str,
+    pub(crate) variant: &'static str,
+    pub(crate) figure: fn(&Value) -> Option<f64>,
+    pub(crate) against: Against,
+    /// What the hub as a binary has to reach: the ratio, or the figure itself if it is measured against nothing.
+    pub(crate) goal: Option<Goal>,
+}
+
+/// What a figure is divided by, in the same repetition.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Against {
+    Nothing,
+    /// The same figure of this server, in the variant named.
+    Server(&'static str, &'static str),
+    /// The same figure of the same server in another variant.
+    Variant(&'static str),
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Goal {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Goal {
+    pub(crate) fn holds(self, value: f64) -> bool {
+        match self {
+            Goal::AtMost(bound) => value <= bound,
+            Goal::AtLeast(bound) => value >= bound,
+        }
+    }
+}
+
+const STREAMING: &[&str] = &["floor", "hub", "embedded", "axum", "nchan", "node"];
+const SATURATED: &[&str] = &["floor-coalesce", "hub", "embedded", "axum", "nchan", "node"];
+
+const fn plain(name: &'static str, bench: &'static str) -> Variant {
+    Variant { name, bench, serve: "", hub_only: false }
+}
+
+const fn cpu(goal: Goal) -> Measure {
+    const AGAINST: Against = Against::Server("floor", "");
+    Measure { what: "CPU us per delivery", variant: "", figure: cpu_per_delivery, against: AGAINST, goal: Some(goal) }
+}
+
+const fn p99(goal: Option<Goal>) -> Measure {
+    Measure { what: "p99 ms", variant: "", figure: latency_p99, against: Against::Server("floor", ""), goal }
+}
+
+const fn saturated(what: &'static str, figure: fn(&Value) -> Option<f64>, goal: Option<Goal>) -> Measure {
+    Measure { what, variant: "", figure, against: Against::Server("floor-coalesce", ""), goal }
+}
+
+const fn absolute(what: &'static str, variant: &'static str, figure: fn(&Value) -> Option<f64>, goal: Option<Goal>) -> Measure {
+    Measure { what, variant, figure, against: Against::Nothing, goal }
+}
+
+/// What the stalled readers' hub is started with: a window that is full within seconds.
+const SMALL_WINDOW: &str = "--window-bytes 1MiB --lag-bytes 1MiB --event-data 64KiB";
+
+pub(crate) const ROWS: &[Row] = &[
+    Row {
+        name: "rate-1k-100",
+        title: "1,000 subscribers, 100 B, 40 events/s",
+        servers: STREAMING,
+        variants: &[plain("", "fanout --subscribers 1000 --size 100 --rate 40 --duration 10s")],
+        measures: &[cpu(Goal::AtMost(1.10)), p99(None)],
+    },
+    Row {
+        name: "rate-1k-1000",
+        title: "1,000 subscribers, 1 kB, 40 events/s",
+        servers: STREAMING,
+        variants: &[plain("", "fanout --subscribers 1000 --size 1000 --rate 40 --duration 10s")],
+        measures: &[cpu(Goal::AtMost(1.10)), p99(None)],
+    },
+    Row {
+        name: "rate-10k-100",
+        title: "10,000 subscribers, 100 B, 4 events/s",
+        servers: STREAMING,
+        variants: &[plain("", "fanout --subscribers 10000 --size 100 --rate 4 --duration 10s")],
+        measures: &[cpu(Goal::AtMost(1.10)), p99(Some(Goal::AtMost(0.75)))],
+    },
+    Row {
+        name: "rate-10k-1000",
+        title: "10,000 subscribers, 1 kB, 4 events/s",
+        servers: STREAMING,
+        variants: &[plain("", "fanout --subscribers 10000 --size 1000 --rate 4 --duration 10s")],
+        measures: &[cpu(Goal::AtMost(1.10)), p99(None)],
+    },
+    Row {
+        name: "saturated-1k",
+        title: "1,000 subscribers, 100 B, 16 publishers, at most 16 events in flight",
+        servers: SATURATED,
+        variants: &[plain("", "fanout --subscribers 1000 --size 100 --publishers 16 --in-flight 16 --duration 8s")],
+        measures: &[
+            saturated("deliveries/s", deliveries_per_s, Some(Goal::AtLeast(0.8))),
+            saturated("CPU us per delivery", cpu_per_delivery, Some(Goal::AtMost(1.25))),
+            saturated("p99 ms", latency_p99, None),
+        ],
+    },
+    Row {
+        name: "saturated-10k",
+        title: "10,000 subscribers, 100 B, 8 publishers, at most 8 events in flight",
+        servers: SATURATED,
+        variants: &[plain("", "fanout --subscribers 10000 --size 100 --publishers 8 --in-flight 8 --duration 8s")],
+        measures: &[
+            saturated("deliveries/s", deliveries_per_s, Some(Goal::AtLeast(1.25))),
+            saturated("CPU us per delivery", cpu_per_delivery, Some(Goal::AtMost(1.2))),
+            saturated("p99 ms", latency_p99, None),
+        ],
+    },
+    Row {
+        name: "idle-one",
+        title: "memory of an idle connection, all on one topic: (Pss at 15,000 less Pss at 5,000) / 10,000 after a warm-up round of 5,000",
+        servers: STREAMING,
+        variants: &[plain("", "idle --from 5000 --to 15000 --rounds 1")],
+        measures: &[
+            absolute("bytes per connection", "", bytes_per_connection, Some(Goal::AtMost(200.0))),
+            absolute("(Pss at 15,000 less Pss at none) / 15,000", "", bytes_of_all, None),
+        ],
+    },
+    Row {
+        name: "idle-own",
+        title: "memory of an idle connection, each on a topic of its own: (Pss at 15,000 less Pss at 5,000) / 10,000 after a warm-up round of 5,000",
+        servers: STREAMING,
+        variants: &[plain("", "idle --from 5000 --to 15000 --rounds 1 --topic bench/{i}")],
+        measures: &[
+            absolute("bytes per connection", "", bytes_per_connection, Some(Goal::AtMost(600.0))),
+            absolute("(Pss at 15,000 less Pss at none) / 15,000", "", bytes_of_all, None),
+        ],
+    },
+    Row {
+        name: "topics",
+        title: "18,000 subscribers on a topic each against 256, 8 publishers with two requests under way each, at most 16 events in flight",
+        servers: STREAMING,
+        variants: &[
+            plain("256", "topics --subscribers 256 --publishers 8 --pipeline 2 --in-flight 16 --duration 6s"),
+            plain("18000", "topics --subscribers 18000 --publishers 8 --pipeline 2 --in-flight 16 --duration 6s"),
+        ],
+        measures: &[
+            Measure {
+                what: "publishes/s",
+                variant: "18000",
+                figure: publishes_per_s,
+                against: Against::Variant("256"),
+                goal: Some(Goal::AtLeast(0.8)),
+            },
+            Measure {
+                what: "CPU us per publish",
+                variant: "18000",
+                figure: cpu_per_publish,
+                against: Against::Server("floor", "18000"),
+                goal: None,
+            },
+        ],
+    },
+    Row {
+        name: "publish",
+        title: "publishing without a subscriber: single requests, and batches of 100 as JSON lines",
+        servers: &["hyper", "hub", "embedded", "axum", "nchan", "node"],
+        variants: &[
+            plain("single", "publish --publishers 8 --duration 6s"),
+            Variant { name: "batch", bench: "publish --publishers 8 --batch 100 --duration 6s", serve: "", hub_only: true },
+        ],
+        measures: &[
+            Measure {
+                what: "CPU us per request",
+                variant: "single",
+                figure: cpu_per_publish,
+                against: Against::Server("hyper", "single"),
+                goal: Some(Goal::AtMost(2.0)),
+            },
+            Measure {
+                what: "CPU us per event of a batch",
+                variant: "batch",
+                figure: cpu_per_publish,
+                against: Against::Server("hyper", "single"),
+                goal: Some(Goal::AtMost(1.0 / 15.0)),
+            },
+            absolute("publishes/s", "single", publishes_per_s, None),
+            absolute("events/s in batches", "batch", publishes_per_s, None),
+        ],
+    },
+    Row {
+        name: "storm",
+        title: "5,000 clients drop and come back three times, at most 512 in progress",
+        servers: STREAMING,
+        variants: &[plain("", "storm --subscribers 5000 --connecting 512 --rounds 3")],
+        measures: &[
+            Measure {
+                what: "CPU us per connection",
+                variant: "",
+                figure: cpu_per_connection,
+                against: Against::Server("floor", ""),
+                goal: Some(Goal::AtMost(1.5)),
+            },
+            absolute("connections/s", "", |run| number(run, "/connect/per_s"), None),
+            absolute("refused", "", refused, Some(Goal::AtMost(0.0))),
+            absolute("SYNs sent again", "", |run| number(run, "/connect/syn_retrans"), Some(Goal::AtMost(0.0))),
+        ],
+    },
+    Row {
+        name: "slow",
+        title: "200 of 2,000 readers stop reading, 20 events/s of 4 kB for 60 s, window and lag cap 1 MiB",
+        servers: &["hub", "embedded"],
+        variants: &[
+            Variant {
+                name: "none",
+                bench: "slow --stalled 0 --subscribers 2000 --rate 20 --size 4000 --duration 60s",
+                serve: SMALL_WINDOW,
+                hub_only: true,
+            },
+            Variant {
+                name: "stalled",
+                bench: "slow --stalled 10 --subscribers 2000 --rate 20 --size 4000 --duration 60s",
+                serve: SMALL_WINDOW,
+                hub_only: true,
+            },
+        ],
+        measures: &[
+            Measure {
+                what: "p99 ms of the others",
+                variant: "stalled",
+                figure: latency_p99,
+                against: Against::Variant("none"),
+                goal: Some(Goal::AtMost(1.5)),
+            },
+            absolute("MiB that memory grew by from second 20 to the end", "stalled", growth, Some(Goal::AtMost(1.0))),
+            absolute("share of the stalled closed or told", "stalled", told, Some(Goal::AtLeast(1.0))),
+            absolute("share of the stalled in the hub's counters", "stalled", counted, Some(Goal::AtLeast(1.0))),
+        ],
+    },
+];
+
+fn number(run: &Value, pointer: &str) -> Option<f64> {
+    run.pointer(pointer)?.as_f64()
+}
+
+fn cpu_per_delivery(run: &Value) -> Option<f64> {
+    number(run, "/cpu/us_per_delivery")
+}
+
+fn cpu_per_publish(run: &Value) -> Option<f64> {
+    number(run, "/cpu/us_per_publish")
+}
+
+fn cpu_per_connection(run: &Value) -> Option<f64> {
+    number(run, "/cpu/us_per_connection")
+}
+
+fn deliveries_per_s(run: &Value) -> Option<f64> {
+    number(run, "/deliveries_per_s")
+}
+
+fn publishes_per_s(run: &Value) -> Option<f64> {
+    number(run, "/publishes_per_s")
+}
+
+fn latency_p99(run: &Value) -> Option<f64> {
+    number(run, "/latency_ms/p99")
+}
+
+fn bytes_per_connection(run: &Value) -> Option<f64> {
+    number(run, "/memory/bytes_per_connection")
+}
+
+fn bytes_of_all(run: &Value) -> Option<f64> {
+    number(run, "/memory/bytes_per_connection_of_all")
+}
+
+fn refused(run: &Value) -> Option<f64> {
+    Some(number(run, "/connect/refused")? + number(run, "/connect/failed")?)
+}
+
+/// Mean of the last ten samples less that of seconds 15 to 25, when the window has been full for a while.
+fn growth(run: &Value) -> Option<f64> {
+    let samples: Vec<(f64, f64)> = run
+        .pointer("/memory/series")?
+        .as_array()?
+        .iter()
+        .filter_map(|sample| Some((sample.get(0)?.as_f64()?, sample.get(1)?.as_f64()?)))
+        .collect();
+    let mean = |from: f64, to: f64| {
+        let within: Vec<f64> = samples.iter().filter(|(at, _)| (from..=to).contains(at)).map(|(_, bytes)| *bytes).collect();
+        (!within.is_empty()).then(|| within.iter().sum::<f64>() / within.len() as f64)
+    };
+    let end = samples.last()?.0;
+    Some((mean(end - 10.0, end)? - mean(15.0, 25.0)?) / f64::from(1 << 20))
+}
+
+fn told(run: &Value) -> Option<f64> {
+    Some(number(run, "/stalled/closed_or_told")? / number(run, "/stalled/count")?)
+}
+
+/// Streams the hub says it ended, or told of a gap, because they lagged or stalled.
+fn counted(run: &Value) -> Option<f64> {
+    let metrics = run.get("metrics")?.as_object()?;
+    let about = |name: &str| (name.starts_with("tidings_closed") || name.starts_with("tidings_gaps")) && name.contains("reason=");
+    let reasons = ["lag", "stall", "evicted"];
+    let all: f64 = metrics
+        .iter()
+        .filter(|(name, _)| about(name) && reasons.iter().any(|reason| name.contains(reason)))
+        .filter_map(|(_, value)| value.as_f64())
+        .sum();
+    Some(all / number(run, "/stalled/count")?)
+}
