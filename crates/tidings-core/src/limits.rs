@@ -92,6 +92,8 @@ pub const ROUND_BYTES: usize = 4 << 20;
 pub const FRAME_BYTES: usize = 64 << 10;
 /// Bytes merged into one frame of an HTTP body: larger frames only wait in the HTTP library's buffers.
 pub const BODY_FRAME_BYTES: usize = 16 << 10;
+/// Bytes of the buffer that small events of one append share. Whoever holds one of them holds the others: no more than a merged frame.
+pub const SHARED_BUFFER: usize = BODY_FRAME_BYTES;
 /// Records a shard looks at for one reader that is behind before it turns to the next one (most of them may not match).
 pub const SCAN_RECORDS: usize = 1_024;
 /// How far the head may be ahead of the slowest shard before a new append waits, as a fraction of the window in events and in bytes, and

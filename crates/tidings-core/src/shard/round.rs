@@ -3,7 +3,7 @@
 //! It knows members and frames; sockets, time and those who are behind are not its business.
 
 use super::{InFlight, Millis, NONE, Shard, SubscriberId, Transmit, Writing};
-use crate::{Record, feed::FeedKey};
+use crate::{Record, Window, feed::FeedKey};
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 
@@ -75,6 +75,14 @@ impl Shard {
         }
         round.feed_at = 0;
         self.enter_feed();
+    }
+
+    /// Goes to a later place without looking at what lies between: only while there are no subscribers, whom it could concern. Who comes
+    /// later with an older cursor reads pages of the store.
+    pub fn handle_skipped(&mut self, to: u64) {
+        assert!(self.slots.is_empty() && to >= self.tail(), "records are skipped forward, and only while nobody is here");
+        self.ring = Window::new(to, self.config.window_bytes, self.config.window_events);
+        self.round.before = to;
     }
 
     /// Starts the feed at `feed_at`, or ends the round.

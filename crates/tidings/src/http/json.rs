@@ -9,59 +9,116 @@ use serde::{
     de::{self, IgnoredAny, SeqAccess},
 };
 use serde_json::value::RawValue;
-use std::fmt;
-use tidings_core::{Event, limits};
+use std::{borrow::Cow, fmt};
+use tidings_core::{Event, Topics, limits};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object with `topic` or `topics`, and `data`")]
 struct Object<'a> {
-    topic: Option<String>,
-    topics: Option<Vec<String>>,
+    #[serde(borrow)]
+    topic: Option<Text<'a>>,
+    #[serde(borrow)]
+    topics: Option<Vec<Text<'a>>>,
     #[serde(borrow)]
     data: &'a RawValue,
-    #[serde(rename = "type")]
-    event_type: Option<String>,
-    id: Option<String>,
+    #[serde(borrow, rename = "type")]
+    event_type: Option<Text<'a>>,
+    #[serde(borrow)]
+    id: Option<Text<'a>>,
     // Read by hand: a number and a string of digits mean the same (N-1a).
     #[serde(borrow)]
     retry: Option<&'a RawValue>,
     private: Option<bool>,
 }
 
+/// A string, copied only if it has escapes.
+struct Text<'a>(Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Text<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(text.into()))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(text.to_owned().into()))
+            }
+        }
+        deserializer.deserialize_str(Visitor)
+    }
+}
+
+/// The topics of the event before: the next one often has the same, and then they are neither checked nor kept again.
+#[derive(Debug, Default)]
+pub(crate) struct Recent(Option<Topics>);
+
+impl Recent {
+    fn topics(&mut self, names: &[&str], limit: usize) -> Result<Topics, Problem> {
+        if let Some(recent) = &self.0
+            && recent.len() == names.len()
+            && recent.iter().zip(names).all(|(topic, name)| topic.as_str() == *name)
+        {
+            return Ok(recent.clone());
+        }
+        Ok(self.0.insert(topics(names, limit)?).clone())
+    }
+}
+
+/// Names as the topics of an event, as many as this door allows.
+pub(crate) fn topics(names: &[impl AsRef<str>], limit: usize) -> Result<Topics, Problem> {
+    let Some((canonical, alternates)) = names.split_first() else { return Err(Problem::NoTopic) };
+    if names.len() > limit {
+        return Err(Problem::TooManyTopics { limit });
+    }
+    let canonical = Topics::new(canonical.as_ref())?;
+    Ok(alternates.iter().try_fold(canonical, |topics, name| topics.with(name.as_ref()))?)
+}
+
 /// One event object. `topics_limit` is the number of topics this door allows.
-pub(crate) fn event(text: &str, topics_limit: usize) -> Result<Event, Problem> {
+pub(crate) fn event<'a>(text: &'a str, topics_limit: usize, recent: &mut Recent) -> Result<Event, Problem> {
     if !text.trim_ascii_start().starts_with('{') {
         // Said here because the derived reader would take an array for the members in their order.
         return Err(Problem::Json("expected an object, `{...}`".to_owned()));
     }
     let object: Object<'_> = serde_json::from_str(text).map_err(in_words)?;
-    let topics = match (object.topic, object.topics) {
-        (Some(_), Some(_)) => return Err(Problem::TwoTopics),
-        (Some(topic), None) => vec![topic],
-        (None, topics) => topics.unwrap_or_default(),
-    };
-    let mut draft = Draft { data: data(object.data.get())?, private: object.private.unwrap_or(false), ..Draft::default() };
-    draft.event_type = object.event_type.unwrap_or_default();
-    draft.id = object.id.unwrap_or_default();
-    draft.retry = match object.retry.map(RawValue::get) {
+    if object.topic.is_some() && object.topics.is_some() {
+        return Err(Problem::TwoTopics);
+    }
+    let text = |text: Option<Text<'a>>| text.map(|Text(text)| text).unwrap_or_default();
+    let data = data(object.data.get())?;
+    let retry = match object.retry.map(RawValue::get) {
         Some(raw) if raw.starts_with('"') => serde_json::from_str(raw).map_err(in_words)?,
-        Some(raw) => raw.to_owned(),
-        None => String::new(),
+        Some(raw) => raw.into(),
+        None => Cow::default(),
     };
-    draft.into_event(&topics, topics_limit)
+    let topics = match &object.topic {
+        Some(topic) => recent.topics(&[&topic.0], topics_limit)?,
+        None => {
+            let names: Vec<&str> = object.topics.iter().flatten().map(|topic| &*topic.0).collect();
+            recent.topics(&names, topics_limit)?
+        }
+    };
+    let private = object.private.unwrap_or(false);
+    Draft { data, event_type: text(object.event_type), id: text(object.id), retry, private }.into_event(topics)
 }
 
 /// An array of event objects, or one of them. The flag says which.
 pub(crate) fn one_or_many(text: &str, topics_limit: usize) -> Result<(Vec<Event>, bool), Problem> {
     if !text.trim_ascii_start().starts_with('[') {
-        return Ok((vec![event(text, topics_limit)?], false));
+        return Ok((vec![event(text, topics_limit, &mut Recent::default())?], false));
     }
     let Elements(elements) = serde_json::from_str(text).map_err(in_words)?;
     if elements.len() > limits::BATCH_EVENTS {
         return Err(Problem::TooManyEvents { limit: limits::BATCH_EVENTS });
     }
+    let mut recent = Recent::default();
     let number = |(index, element): (usize, &&RawValue)| {
-        event(element.get(), topics_limit).map_err(|problem| Problem::Element { index: index + 1, problem: Box::new(problem) })
+        event(element.get(), topics_limit, &mut recent).map_err(|problem| Problem::Element { index: index + 1, problem: Box::new(problem) })
     };
     Ok((elements.iter().enumerate().map(number).collect::<Result<_, _>>()?, true))
 }
@@ -93,32 +150,38 @@ impl<'de> Deserialize<'de> for Elements<'de> {
 
 /// An event before its rules are checked, with absent and empty being the same (N-1a).
 #[derive(Debug, Default)]
-pub(crate) struct Draft {
+pub(crate) struct Draft<'a> {
     pub(crate) data: String,
-    pub(crate) event_type: String,
-    pub(crate) id: String,
-    pub(crate) retry: String,
+    pub(crate) event_type: Cow<'a, str>,
+    pub(crate) id: Cow<'a, str>,
+    pub(crate) retry: Cow<'a, str>,
     pub(crate) private: bool,
 }
 
-impl Draft {
-    pub(crate) fn into_event<T: AsRef<str>>(self, topics: &[T], topics_limit: usize) -> Result<Event, Problem> {
-        let Some((canonical, alternates)) = topics.split_first() else { return Err(Problem::NoTopic) };
-        if topics.len() > topics_limit {
-            return Err(Problem::TooManyTopics { limit: topics_limit });
+impl Draft<'_> {
+    pub(crate) fn into_event(self, topics: Topics) -> Result<Event, Problem> {
+        let mut event = Event::on(topics, self.data)?;
+        if !self.event_type.is_empty() {
+            event = event.with_type(&self.event_type)?;
         }
-        let mut event = Event::new(canonical.as_ref(), self.data)?;
-        for topic in alternates {
-            event = event.with_topic(topic.as_ref())?;
+        if !self.id.is_empty() {
+            event = event.with_id(&self.id)?;
         }
-        event = event.with_type(&self.event_type)?.with_id(&self.id)?.with_retry_text(&self.retry)?;
+        if !self.retry.is_empty() {
+            event = event.with_retry_text(&self.retry)?;
+        }
         Ok(if self.private { event.private() } else { event })
     }
 }
 
 /// A string is sent as it is, any other value as compact JSON.
 fn data(raw: &str) -> Result<String, Problem> {
-    if raw.starts_with('"') { serde_json::from_str(raw).map_err(in_words) } else { Ok(in_lines(compact(raw)?, limits::EVENT_DATA_LARGE)) }
+    match raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        // It is valid JSON already, so what has no escape stands for itself.
+        Some(text) if memchr::memchr(b'\\', text.as_bytes()).is_none() => Ok(text.to_owned()),
+        Some(_) => serde_json::from_str(raw).map_err(in_words),
+        None => Ok(in_lines(compact(raw)?, limits::EVENT_DATA_LARGE)),
+    }
 }
 
 /// Puts a line end after a comma wherever a line would otherwise be longer than consumers with line buffers read (S-45). Between tokens
@@ -225,7 +288,7 @@ mod tests {
     }
 
     fn parse(text: &str) -> Result<Event, Problem> {
-        event(text, limits::TOPICS_PER_EVENT)
+        event(text, limits::TOPICS_PER_EVENT, &mut Recent::default())
     }
 
     fn data_of(text: &str) -> String {
