@@ -65,6 +65,14 @@ impl EventId {
         EventId(Text::Given(id.into()))
     }
 
+    /// Its bytes on the wire.
+    pub fn as_bytes(&self) -> &[u8] {
+        match &self.0 {
+            Text::Minted(bytes) => bytes,
+            Text::Given(id) => id.as_bytes(),
+        }
+    }
+
     /// As it stands on the wire.
     pub fn as_str(&self) -> &str {
         match &self.0 {

@@ -42,7 +42,7 @@ pub(crate) async fn publish(hub: &Granted, parts: &Parts, topic: Option<&str>, b
                     let limit = config.publish_body;
                     let text = text(body.all(limit, || Problem::BodyTooLong { limit }).await?)?;
                     let (events, _) = json::one_or_many(&text, config.topics_per_event)?;
-                    if events.is_empty() { String::new() } else { text_of(&hub.publish_batch(events).await?) }
+                    if events.is_empty() { Vec::new() } else { text_of(&hub.publish_batch(events).await?) }
                 }
                 Some("application/x-ndjson") => Lines::new(hub, config).run(body).await?,
                 _ => return Err(Problem::PublishType),
@@ -124,17 +124,17 @@ fn text(bytes: Vec<u8>) -> Result<String, Problem> {
 }
 
 /// N-4: one id per line.
-fn text_of(ids: &[EventId]) -> String {
-    let mut text = String::new();
+fn text_of(ids: &[EventId]) -> Vec<u8> {
+    let mut text = Vec::new();
     add(&mut text, ids);
     text
 }
 
-fn add(text: &mut String, ids: &[EventId]) {
+fn add(text: &mut Vec<u8>, ids: &[EventId]) {
     text.reserve(ids.len() * (Position::ID_LEN + 1));
     for id in ids {
-        text.push_str(id.as_str());
-        text.push('\n');
+        text.extend_from_slice(id.as_bytes());
+        text.push(b'\n');
     }
 }
 
@@ -164,7 +164,7 @@ struct Lines<'a> {
     pending_from: u64,
     pending_cost: usize,
     /// Ids of what is kept.
-    ids: String,
+    ids: Vec<u8>,
     /// Bytes of ids with those of what is pending.
     answer_len: usize,
 }
@@ -180,17 +180,18 @@ impl<'a> Lines<'a> {
             pending: vec![],
             pending_from: 0,
             pending_cost: 0,
-            ids: String::new(),
+            ids: Vec::new(),
             answer_len: 0,
         }
     }
 
-    async fn run(mut self, mut body: Reader) -> Result<String, Problem> {
+    async fn run(mut self, mut body: Reader) -> Result<Vec<u8>, Problem> {
         let problem = match self.read(&mut body).await {
             Ok(()) => return Ok(self.ids),
             Err(problem) => problem,
         };
-        Err(Problem::Line { line: self.line, ids: self.ids, problem: Box::new(problem) })
+        let ids = String::from_utf8_lossy(&self.ids).into_owned();
+        Err(Problem::Line { line: self.line, ids, problem: Box::new(problem) })
     }
 
     async fn read(&mut self, body: &mut Reader) -> Result<(), Problem> {
