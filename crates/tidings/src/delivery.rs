@@ -125,7 +125,7 @@ impl Delivery {
             shard.wake_if(|| {
                 head.saturating_sub(shard.tail.load(Ordering::Relaxed)) > self.lag.0
                     || total.saturating_sub(shard.taken_bytes.load(Ordering::Relaxed)) > self.lag.1
-                    || runs(records).any(|run| self.words.wanted(&shard.interest, run[0].topics()))
+                    || !shard.interest.is_empty() && runs(records).any(|run| self.words.wanted(&shard.interest, run[0].topics()))
             });
         }
     }
