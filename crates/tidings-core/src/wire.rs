@@ -250,7 +250,7 @@ pub(crate) fn topics_lines<'a>(topics: impl Iterator<Item = &'a str>) -> String 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Epoch, Record};
+    use crate::{Epoch, Record, limits};
 
     fn record(event: Event) -> Record {
         Record::draft(event).seal(Position { epoch: Epoch(0x5f3a_9c01), sequence: 42 }, 0)
@@ -280,6 +280,20 @@ mod tests {
         check(event("a\0b\u{FEFF}é"), "data: a\0b\u{FEFF}é\nid: #5f3a9c01-000000000000002a\n\n");
         let full = event("d").with_type("news").unwrap().with_retry(1500).unwrap().with_id("urn:1").unwrap();
         check(full, "event: news\nretry: 1500\ndata: d\nid: urn:1\n\n");
+    }
+
+    /// Events of one append have the bytes they would have alone, whichever of them share a buffer.
+    #[test]
+    fn events_share_buffers() {
+        let sizes = [0, 10, limits::SHARED_BUFFER, 100, 3 * limits::SHARED_BUFFER, 1, 1].into_iter().chain(std::iter::repeat_n(1_000, 99));
+        let events: Vec<Event> = sizes.map(|size| event(&"x\n".repeat(size / 2))).collect();
+        let at = Position { epoch: Epoch(1), sequence: 2 };
+        let alone: Vec<Record> = events.iter().map(|event| Record::draft(event.clone()).seal(at, 0)).collect();
+        let together: Vec<Record> = Record::drafts(events).into_iter().map(|draft| draft.seal(at, 0)).collect();
+        for (alone, together) in alone.iter().zip(&together) {
+            let bytes = together.wire(Framing::Chunked);
+            assert_eq!((bytes, together.cost()), (alone.wire(Framing::Chunked), alone.cost()));
+        }
     }
 
     /// S-6: what a reader gets back is the data with LF for every line end.
