@@ -4,6 +4,7 @@
 //! It does not know how an event is written on the wire, nor which place in the log it gets.
 
 use crate::{Topic, limits, text, topic::TopicError};
+use std::{ops::Deref, sync::Arc};
 
 /// Something published: one or more topics, data, and optionally a type, an id, a reconnection time and the private flag.
 ///
@@ -17,12 +18,43 @@ use crate::{Topic, limits, text, topic::TopicError};
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[expect(clippy::struct_field_names, reason = "`type` is a keyword, and the field's name on the wire")]
 pub struct Event {
-    topics: Vec<Topic>,
+    topics: Topics,
     data: String,
     event_type: Option<Box<str>>,
     id: Option<Box<str>>,
     retry: Option<u32>,
     private: bool,
+}
+
+/// The topics of an event, shared by all events that have the same: the first is the canonical one. Never empty, without repeats, at most
+/// [`limits::TOPICS_PER_EVENT_MAX`].
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Topics(Arc<[Topic]>);
+
+impl Topics {
+    /// One topic.
+    pub fn new(topic: &str) -> Result<Topics, EventError> {
+        Ok(Topics([Topic::parse(topic)?].into()))
+    }
+
+    /// One more topic, unless it is there.
+    pub fn with(self, topic: &str) -> Result<Topics, EventError> {
+        if self.0.len() == limits::TOPICS_PER_EVENT_MAX {
+            return Err(EventError::TooManyTopics);
+        }
+        let topic = Topic::parse(topic)?;
+        if self.0.contains(&topic) {
+            return Ok(self);
+        }
+        Ok(Topics(self.0.iter().cloned().chain([topic]).collect()))
+    }
+}
+
+impl Deref for Topics {
+    type Target = [Topic];
+    fn deref(&self) -> &[Topic] {
+        &self.0
+    }
 }
 
 /// Why something is not an event. Texts tell the publisher what to change.
@@ -83,22 +115,21 @@ impl EventError {
 impl Event {
     /// An event for one topic. Line ends in the data (CR, LF, CRLF) reach readers as LF (S-6).
     pub fn new(topic: &str, data: impl Into<String>) -> Result<Event, EventError> {
+        Event::on(Topics::new(topic)?, data)
+    }
+
+    /// An event for topics that were checked before, perhaps for another event.
+    pub fn on(topics: Topics, data: impl Into<String>) -> Result<Event, EventError> {
         let data = data.into();
         if data.len() > limits::EVENT_DATA_MAX {
             return Err(EventError::DataTooLong { len: data.len(), limit: limits::EVENT_DATA_MAX });
         }
-        Ok(Event { topics: vec![Topic::parse(topic)?], data, event_type: None, id: None, retry: None, private: false })
+        Ok(Event { topics, data, event_type: None, id: None, retry: None, private: false })
     }
 
     /// One more topic: an alternate. Whoever asked for any of an event's topics receives it once (M-2).
     pub fn with_topic(mut self, topic: &str) -> Result<Self, EventError> {
-        if self.topics.len() == limits::TOPICS_PER_EVENT_MAX {
-            return Err(EventError::TooManyTopics);
-        }
-        let topic = Topic::parse(topic)?;
-        if !self.topics.contains(&topic) {
-            self.topics.push(topic);
-        }
+        self.topics = self.topics.with(topic)?;
         Ok(self)
     }
 
@@ -192,7 +223,7 @@ impl Event {
         self.private
     }
 
-    pub(crate) fn into_parts(self) -> (Vec<Topic>, Option<Box<str>>, Option<Box<str>>) {
+    pub(crate) fn into_parts(self) -> (Topics, Option<Box<str>>, Option<Box<str>>) {
         (self.topics, self.event_type, self.id)
     }
 }

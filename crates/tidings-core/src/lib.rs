@@ -19,7 +19,7 @@ mod topic;
 mod window;
 pub mod wire;
 
-pub use event::{Event, EventError};
+pub use event::{Event, EventError, Topics};
 pub use feed::{FeedKey, Filter};
 pub use grant::Grant;
 pub use matcher::{Key, Matchers, TopicMatcher};

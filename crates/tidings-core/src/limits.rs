@@ -102,6 +102,8 @@ pub const REST_PER_WRITE_US: u64 = 3;
 pub const SWEEP_REST_MS: u64 = 50;
 /// Sweeps that are over whose room a shard keeps for the next.
 pub const SPARE_SWEEPS: usize = 64;
+/// Bytes of the buffer that small events of one append share. Whoever holds one of them holds the others: no more than a merged frame.
+pub const SHARED_BUFFER: usize = BODY_FRAME_BYTES;
 /// Records a shard looks at for one reader that is behind before it turns to the next one (most of them may not match).
 pub const SCAN_RECORDS: usize = 1_024;
 /// How far the head may be ahead of the slowest shard before a new append waits, as a fraction of the window in events and in bytes, and

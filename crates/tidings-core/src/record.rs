@@ -3,19 +3,20 @@
 //! It knows what was stored, not who wants it.
 
 use crate::{
-    Event, EventId, Position, Topic,
-    wire::{self, Encoded, Framing},
+    Event, EventId, Position, Topic, Topics, limits,
+    wire::{Encoded, Framing, Shape},
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::borrow::Cow;
 
 /// An encoded event that has no position yet: what a store is asked to append.
 #[derive(Debug)]
 pub struct Draft {
-    topics: Box<[Topic]>,
+    topics: Topics,
     event_type: Option<Box<str>>,
     id: Option<Box<str>>,
     private: bool,
+    cost: u32,
     encoded: Encoded,
 }
 
@@ -33,6 +34,7 @@ impl Draft {
             event_type: self.event_type,
             id: self.id,
             private: self.private,
+            cost: self.cost,
             wire: self.encoded.bytes.freeze(),
             start: self.encoded.start,
             data_start: self.encoded.data_start,
@@ -53,7 +55,15 @@ impl Draft {
 
     /// Bytes it will cost while it is kept; see [`Record::cost`].
     pub fn cost(&self) -> usize {
-        cost(self.encoded.bytes.len(), &self.topics)
+        self.cost as usize
+    }
+
+    fn new(event: Event, shape: &Shape, bytes: BytesMut) -> Draft {
+        let encoded = shape.encode(&event, bytes);
+        let private = event.is_private();
+        let (topics, event_type, id) = event.into_parts();
+        let cost = cost(encoded.bytes.len(), &topics) as u32;
+        Draft { topics, event_type, id, private, cost, encoded }
     }
 }
 
@@ -62,10 +72,11 @@ impl Draft {
 pub struct Record {
     position: Position,
     accepted_at: u64,
-    topics: Box<[Topic]>,
+    topics: Topics,
     event_type: Option<Box<str>>,
     id: Option<Box<str>>,
     private: bool,
+    cost: u32,
     wire: Bytes,
     start: u32,
     data_start: u32,
@@ -76,10 +87,30 @@ pub struct Record {
 impl Record {
     /// Encodes an event. Costly work belongs here, before the store's lock is taken.
     pub fn draft(event: Event) -> Draft {
-        let encoded = wire::encode(&event);
-        let private = event.is_private();
-        let (topics, event_type, id) = event.into_parts();
-        Draft { topics: topics.into(), event_type, id, private, encoded }
+        let shape = Shape::of(&event);
+        let bytes = BytesMut::with_capacity(shape.len());
+        Draft::new(event, &shape, bytes)
+    }
+
+    /// Encodes the events of one append. Small ones share buffers of at most [`limits::SHARED_BUFFER`] bytes.
+    pub fn drafts(events: Vec<Event>) -> Vec<Draft> {
+        let shapes: Vec<Shape> = events.iter().map(Shape::of).collect();
+        let mut drafts = Vec::with_capacity(events.len());
+        let mut buffer = BytesMut::new();
+        for (at, event) in events.into_iter().enumerate() {
+            if buffer.capacity() < shapes[at].len() {
+                buffer = BytesMut::with_capacity(buffer_len(&shapes[at..]));
+            }
+            let alone = buffer.capacity() == shapes[at].len();
+            let rest = if alone { BytesMut::new() } else { buffer.split_off(shapes[at].len()) };
+            drafts.push(Draft::new(event, &shapes[at], buffer));
+            buffer = rest;
+        }
+        drafts
+    }
+
+    pub(crate) fn shared_topics(&self) -> &Topics {
+        &self.topics
     }
 
     /// Its place in the log.
@@ -142,8 +173,18 @@ impl Record {
 
     /// Bytes it costs while it is kept: what was encoded, its topics, and the fixed parts.
     pub fn cost(&self) -> usize {
-        cost(self.wire.len(), &self.topics)
+        self.cost as usize
     }
+}
+
+/// The length of a buffer for the first of some events, and for as many after it as may share one.
+fn buffer_len(shapes: &[Shape]) -> usize {
+    let mut sums = shapes.iter().scan(0, |sum, shape| {
+        *sum += shape.len();
+        Some(*sum)
+    });
+    let first = sums.next().unwrap_or_default();
+    sums.take_while(|&sum| sum <= limits::SHARED_BUFFER).last().unwrap_or(first)
 }
 
 fn cost(wire: usize, topics: &[Topic]) -> usize {

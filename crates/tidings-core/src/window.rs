@@ -2,7 +2,7 @@
 //!
 //! It knows positions and sizes. Whether an event concerns somebody is asked of a [`Filter`].
 
-use crate::{Filter, Record, Topic};
+use crate::{Filter, Record, Topic, Topics};
 use std::{
     collections::{BTreeMap, VecDeque},
     ops::Bound,
@@ -135,6 +135,8 @@ pub struct Evicted {
     /// Newest evicted sequence of each audience. Sorted by sequence, so that a look-up reads only what a cursor can have missed.
     by_sequence: BTreeMap<u64, Audience>,
     by_audience: BTreeMap<Audience, u64>,
+    /// The audience that lost an event last. It is in neither map: events often leave in runs of the same audience.
+    newest: Option<(u64, Audience)>,
     bytes: usize,
     max_audiences: usize,
     max_bytes: usize,
@@ -142,25 +144,35 @@ pub struct Evicted {
     forgotten: u64,
 }
 
-type Audience = (Arc<[Topic]>, bool);
+type Audience = (Topics, bool);
 
 impl Evicted {
     /// Nothing evicted yet, but everything up to `before` is gone without a trace.
     pub fn new(before: u64, max_audiences: usize, max_bytes: usize) -> Evicted {
-        Evicted { by_sequence: BTreeMap::new(), by_audience: BTreeMap::new(), bytes: 0, max_audiences, max_bytes, forgotten: before }
+        let (by_sequence, by_audience) = (BTreeMap::new(), BTreeMap::new());
+        Evicted { by_sequence, by_audience, newest: None, bytes: 0, max_audiences, max_bytes, forgotten: before }
     }
 
     /// Remembers that a record is gone.
     pub fn push(&mut self, record: &Record) {
         let sequence = record.position().sequence;
-        let audience: Audience = (record.topics().into(), record.is_private());
-        self.bytes += audience_bytes(&audience);
-        if let Some(previous) = self.by_audience.insert(audience.clone(), sequence) {
-            self.bytes -= audience_bytes(&audience);
-            self.by_sequence.remove(&previous);
+        if let Some((newest, (topics, private))) = &mut self.newest
+            && topics == record.shared_topics()
+            && *private == record.is_private()
+        {
+            *newest = sequence;
+            return;
         }
-        self.by_sequence.insert(sequence, audience);
-        while self.by_sequence.len() > self.max_audiences || self.bytes > self.max_bytes {
+        let audience: Audience = (record.shared_topics().clone(), record.is_private());
+        match self.by_audience.remove(&audience) {
+            Some(previous) => drop(self.by_sequence.remove(&previous)),
+            None => self.bytes += audience_bytes(&audience),
+        }
+        if let Some((sequence, audience)) = self.newest.replace((sequence, audience)) {
+            self.by_audience.insert(audience.clone(), sequence);
+            self.by_sequence.insert(sequence, audience);
+        }
+        while self.by_sequence.len() >= self.max_audiences || self.bytes > self.max_bytes {
             let Some((sequence, audience)) = self.by_sequence.pop_first() else { break };
             self.bytes -= audience_bytes(&audience);
             self.by_audience.remove(&audience);
@@ -171,7 +183,9 @@ impl Evicted {
     /// Whether a reader at a cursor may have missed an event that it could have received.
     pub fn may_miss(&self, after: u64, filter: &Filter) -> bool {
         let newer = (Bound::Excluded(after), Bound::Unbounded);
-        after < self.forgotten || self.by_sequence.range(newer).rev().any(|(_, (topics, private))| filter.wants(topics, *private))
+        let mut lost = self.newest.iter().filter(|(sequence, _)| *sequence > after).map(|(_, audience)| audience);
+        let wanted = |(topics, private): &Audience| filter.wants(topics, *private);
+        after < self.forgotten || lost.any(wanted) || self.by_sequence.range(newer).rev().any(|(_, audience)| wanted(audience))
     }
 }
 

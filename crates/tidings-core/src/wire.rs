@@ -76,51 +76,69 @@ pub(crate) struct Encoded {
     pub(crate) id_at: Option<u32>,
 }
 
-/// Writes an event once, for everybody: `event`, `retry`, `data`, and `id` last (S-9), inside one HTTP/1.1 chunk.
-pub(crate) fn encode(event: &Event) -> Encoded {
-    // The length has to stand in front. Count the lines first: it is one scan, and it makes one exact allocation possible.
-    let lines = Lines::new(event.data()).count();
-    let mut retry_digits = itoa::Buffer::new();
-    let retry = event.retry().map(|ms| retry_digits.format(ms));
-    let data_text: usize = Lines::new(event.data()).map(str::len).sum();
-    let stream_len = event.event_type().map_or(0, |t| "event: \n".len() + t.len())
-        + retry.map_or(0, |r| "retry: \n".len() + r.len())
-        + lines * "data: \n".len()
-        + data_text
-        + "id: \n\n".len()
-        + event.id().map_or(Position::ID_LEN, str::len);
+/// What has to be known of an event before it is written: its length stands in front.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    header: ChunkHeader,
+    /// Bytes of the stream: what the chunk holds.
+    stream: u32,
+    data_lines: u32,
+}
 
-    let header = chunk_header(stream_len);
-    let mut bytes = BytesMut::with_capacity(header.as_slice().len() + stream_len + 2);
-    bytes.put_slice(header.as_slice());
-    let start = bytes.len();
-    if let Some(event_type) = event.event_type() {
-        put_line(&mut bytes, "event: ", event_type);
+impl Shape {
+    /// One scan over the data.
+    pub(crate) fn of(event: &Event) -> Shape {
+        let (lines, data_text) = Lines::new(event.data()).fold((0, 0), |(lines, text), line| (lines + 1, text + line.len()));
+        let mut retry_digits = itoa::Buffer::new();
+        let stream = event.event_type().map_or(0, |t| "event: \n".len() + t.len())
+            + event.retry().map_or(0, |ms| "retry: \n".len() + retry_digits.format(ms).len())
+            + lines * "data: \n".len()
+            + data_text
+            + "id: \n\n".len()
+            + event.id().map_or(Position::ID_LEN, str::len);
+        Shape { header: chunk_header(stream), stream: stream as u32, data_lines: lines as u32 }
     }
-    if let Some(retry) = retry {
-        put_line(&mut bytes, "retry: ", retry);
+
+    /// Bytes of the whole chunk.
+    pub(crate) fn len(&self) -> usize {
+        self.header.as_slice().len() + self.stream as usize + "\r\n".len()
     }
-    let data_start = bytes.len() + "data: ".len();
-    for line in Lines::new(event.data()) {
-        put_line(&mut bytes, "data: ", line);
-    }
-    let data_end = bytes.len() - 1;
-    bytes.put_slice(b"id: ");
-    let id_at = match event.id() {
-        Some(id) => {
-            bytes.put_slice(id.as_bytes());
-            None
+
+    /// Writes an event once, for everybody: `event`, `retry`, `data`, and `id` last (S-9), inside one HTTP/1.1 chunk. `bytes` is empty and
+    /// has room for just this.
+    pub(crate) fn encode(&self, event: &Event, mut bytes: BytesMut) -> Encoded {
+        bytes.put_slice(self.header.as_slice());
+        let start = bytes.len();
+        if let Some(event_type) = event.event_type() {
+            put_line(&mut bytes, "event: ", event_type);
         }
-        None => {
-            let at = bytes.len();
-            bytes.put_bytes(b'0', Position::ID_LEN);
-            Some(at as u32)
+        if let Some(retry) = event.retry() {
+            put_line(&mut bytes, "retry: ", itoa::Buffer::new().format(retry));
         }
-    };
-    bytes.put_slice(b"\n\n");
-    debug_assert_eq!(bytes.len() - start, stream_len);
-    bytes.put_slice(b"\r\n");
-    Encoded { bytes, start: start as u32, data_start: data_start as u32, data_end: data_end as u32, data_lines: lines as u32, id_at }
+        let data_start = bytes.len() + "data: ".len();
+        if self.data_lines == 1 {
+            put_line(&mut bytes, "data: ", event.data());
+        } else {
+            Lines::new(event.data()).for_each(|line| put_line(&mut bytes, "data: ", line));
+        }
+        let data_end = bytes.len() - 1;
+        bytes.put_slice(b"id: ");
+        let id_at = match event.id() {
+            Some(id) => {
+                bytes.put_slice(id.as_bytes());
+                None
+            }
+            None => {
+                let at = bytes.len();
+                bytes.put_slice(&[b'0'; Position::ID_LEN]);
+                Some(at as u32)
+            }
+        };
+        bytes.put_slice(b"\n\n\r\n");
+        debug_assert_eq!(bytes.len(), self.len());
+        let (start, data_start, data_end) = (start as u32, data_start as u32, data_end as u32);
+        Encoded { bytes, start, data_start, data_end, data_lines: self.data_lines, id_at }
+    }
 }
 
 fn put_line(bytes: &mut BytesMut, field: &str, value: &str) {
@@ -155,14 +173,15 @@ impl<'a> Iterator for Lines<'a> {
 }
 
 /// A chunk's length line.
+#[derive(Debug)]
 struct ChunkHeader {
     bytes: [u8; 18],
-    start: usize,
+    start: u8,
 }
 
 impl ChunkHeader {
     fn as_slice(&self) -> &[u8] {
-        &self.bytes[self.start..]
+        &self.bytes[usize::from(self.start)..]
     }
 }
 
@@ -171,7 +190,7 @@ fn chunk_header(mut len: usize) -> ChunkHeader {
     header.bytes[16..].copy_from_slice(b"\r\n");
     loop {
         header.start -= 1;
-        header.bytes[header.start] = b"0123456789abcdef"[len & 15];
+        header.bytes[usize::from(header.start)] = b"0123456789abcdef"[len & 15];
         len >>= 4;
         if len == 0 {
             return header;
@@ -231,7 +250,7 @@ pub(crate) fn topics_lines<'a>(topics: impl Iterator<Item = &'a str>) -> String 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Epoch, Record};
+    use crate::{Epoch, Record, limits};
 
     fn record(event: Event) -> Record {
         Record::draft(event).seal(Position { epoch: Epoch(0x5f3a_9c01), sequence: 42 }, 0)
@@ -261,6 +280,20 @@ mod tests {
         check(event("a\0b\u{FEFF}é"), "data: a\0b\u{FEFF}é\nid: #5f3a9c01-000000000000002a\n\n");
         let full = event("d").with_type("news").unwrap().with_retry(1500).unwrap().with_id("urn:1").unwrap();
         check(full, "event: news\nretry: 1500\ndata: d\nid: urn:1\n\n");
+    }
+
+    /// Events of one append have the bytes they would have alone, whichever of them share a buffer.
+    #[test]
+    fn events_share_buffers() {
+        let sizes = [0, 10, limits::SHARED_BUFFER, 100, 3 * limits::SHARED_BUFFER, 1, 1].into_iter().chain(std::iter::repeat_n(1_000, 99));
+        let events: Vec<Event> = sizes.map(|size| event(&"x\n".repeat(size / 2))).collect();
+        let at = Position { epoch: Epoch(1), sequence: 2 };
+        let alone: Vec<Record> = events.iter().map(|event| Record::draft(event.clone()).seal(at, 0)).collect();
+        let together: Vec<Record> = Record::drafts(events).into_iter().map(|draft| draft.seal(at, 0)).collect();
+        for (alone, together) in alone.iter().zip(&together) {
+            let bytes = together.wire(Framing::Chunked);
+            assert_eq!((bytes, together.cost()), (alone.wire(Framing::Chunked), alone.cost()));
+        }
     }
 
     /// S-6: what a reader gets back is the data with LF for every line end.

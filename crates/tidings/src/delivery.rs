@@ -78,6 +78,11 @@ impl Clock {
     }
 }
 
+/// Records in a row with the same topics.
+fn runs(records: &[Arc<Record>]) -> impl Iterator<Item = &[Arc<Record>]> {
+    records.chunk_by(|one, next| one.topics() == next.topics())
+}
+
 /// The shards.
 pub(crate) struct Delivery {
     shards: Shards,
@@ -120,7 +125,7 @@ impl Delivery {
             shard.wake_if(|| {
                 head.saturating_sub(shard.tail.load(Ordering::Relaxed)) > self.lag.0
                     || total.saturating_sub(shard.taken_bytes.load(Ordering::Relaxed)) > self.lag.1
-                    || records.iter().any(|record| self.words.wanted(&shard.interest, record.topics()))
+                    || !shard.interest.is_empty() && runs(records).any(|run| self.words.wanted(&shard.interest, run[0].topics()))
             });
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     Aborted, Config, EventBody, EventStore, EventStream, MemoryStore, StoreError,
     delivery::{Clock, Delivery, ReadPage, Ticket},
     replay::Replay,
-    telemetry::{Counters, Snapshot},
+    telemetry::{Accepted, Counters, Snapshot},
 };
 use bytes::Bytes;
 use log::Log;
@@ -424,10 +424,16 @@ impl Granted {
     async fn append(&self, events: Vec<Event>) -> Result<Vec<EventId>, PublishError> {
         let inner = &*self.hub.0;
         let limit = inner.config.event_data;
+        let (mut granted, mut accepted) = (&[][..], Accepted::default());
         for event in &events {
-            if let Some(topic) = event.topics().iter().find(|topic| !self.grant.may_publish(std::slice::from_ref(topic))) {
+            // What the event before was allowed needs no second look.
+            if event.topics() != granted
+                && let Some(topic) = event.topics().iter().find(|topic| !self.grant.may_publish(std::slice::from_ref(topic)))
+            {
                 return Err(PublishError::Forbidden(topic.clone()));
             }
+            granted = event.topics();
+            accepted.add(event.data().len());
             if event.data().len() > limit {
                 return Err(PublishError::DataTooLong { len: event.data().len(), limit });
             }
@@ -439,8 +445,7 @@ impl Granted {
             return Ok(Vec::new());
         }
         let (max_events, max_bytes) = inner.log.lead();
-        let lens: Vec<usize> = events.iter().map(|event| event.data().len()).collect();
-        let drafts: Vec<_> = events.into_iter().map(Record::draft).collect();
+        let drafts = Record::drafts(events);
         let cost: usize = drafts.iter().map(tidings_core::Draft::cost).sum();
         if drafts.len() > 1 && (drafts.len() > max_events || cost > max_bytes) {
             return Err(PublishError::BatchTooLarge { events: max_events, bytes: max_bytes });
@@ -448,9 +453,7 @@ impl Granted {
         let reserved = inner.log.admit(drafts.len(), cost, || inner.delivery.slowest(), || inner.delivery.wake_all()).await?;
         let ids = inner.store.append(drafts, unix_ms()).await?;
         drop(reserved);
-        for len in lens {
-            inner.counters.accepted(len);
-        }
+        inner.counters.accepted(&accepted);
         Ok(ids)
     }
 

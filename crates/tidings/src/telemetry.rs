@@ -28,13 +28,30 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    /// One accepted event.
-    pub(crate) fn accepted(&self, data_len: usize) {
-        self.events.fetch_add(1, Ordering::Relaxed);
-        self.event_bytes.fetch_add(data_len as u64, Ordering::Relaxed);
-        if data_len > limits::EVENT_DATA_LARGE {
-            self.large_events.fetch_add(1, Ordering::Relaxed);
+    /// What an append accepted.
+    pub(crate) fn accepted(&self, accepted: &Accepted) {
+        self.events.fetch_add(accepted.events, Ordering::Relaxed);
+        self.event_bytes.fetch_add(accepted.bytes, Ordering::Relaxed);
+        if accepted.large > 0 {
+            self.large_events.fetch_add(accepted.large, Ordering::Relaxed);
         }
+    }
+}
+
+/// The events of one append.
+#[derive(Debug, Default)]
+pub(crate) struct Accepted {
+    events: u64,
+    bytes: u64,
+    large: u64,
+}
+
+impl Accepted {
+    /// One event with so much data.
+    pub(crate) fn add(&mut self, data_len: usize) {
+        self.events += 1;
+        self.bytes += data_len as u64;
+        self.large += u64::from(data_len > limits::EVENT_DATA_LARGE);
     }
 }
 

@@ -9,7 +9,7 @@
 
 use super::{InFlight, Millis, NONE, Shard, SubscriberId, Writing, reading::begun};
 use crate::{
-    Framing, Record,
+    Framing, Record, Window,
     feed::{Feed, FeedKey},
     limits,
 };
@@ -225,6 +225,13 @@ impl Shard {
                 }
             });
         }
+    }
+
+    /// Goes to a later place without looking at what lies between: only while there are no subscribers, whom it could concern. Who comes
+    /// later with an older cursor reads pages of the store.
+    pub fn handle_skipped(&mut self, to: u64) {
+        assert!(self.slots.is_empty() && to >= self.tail(), "records are skipped forward, and only while nobody is here");
+        self.ring = Window::new(to, self.config.window_bytes, self.config.window_events);
     }
 
     /// The next write to somebody live; what to write stands in the sweep's frame.

@@ -122,8 +122,13 @@ impl Host {
             return;
         }
         self.judge(readers, log, ctx.now);
-        let batch = log.batch(tail, events);
-        self.shard.handle_batch(&batch);
+        if self.shard.subscribers() == 0 {
+            self.shard.handle_skipped(log.head());
+            ctx.counts.add("skips", 1);
+        } else {
+            let batch = log.batch(tail, events);
+            self.shard.handle_batch(&batch);
+        }
         self.taken.push((self.shard.tail(), ctx.now));
         ctx.trace.note("batch", &[self.number as u64, tail, self.shard.tail()]);
         ctx.counts.add("batches", 1);

@@ -351,6 +351,14 @@ impl Driver {
         if !turn.shard.wants_batch() || self.source.newest() <= tail {
             return false;
         }
+        if turn.shard.subscribers() == 0 {
+            let (head, total) = self.source.head();
+            turn.shard.handle_skipped(head);
+            self.shared.taken_bytes.store(total, Ordering::Release);
+            self.shared.tail.store(head, Ordering::Release);
+            self.source.taken();
+            return true;
+        }
         let cost = self.source.pull(tail, &mut turn.batch).expect("admission keeps every shard's place in the window");
         if turn.batch.is_empty() {
             return false;

@@ -57,13 +57,15 @@ pub(super) struct Interest {
     counts: Box<[AtomicU32]>,
     all: AtomicU32,
     prefixes: AtomicU32,
+    /// Words of every kind.
+    words: AtomicU32,
 }
 
 impl Interest {
     pub(super) fn new(counts: usize) -> Interest {
         assert!(counts.is_power_of_two(), "hashes are cut to a number of bits");
         let counts = (0..counts).map(|_| AtomicU32::new(0)).collect();
-        Interest { counts, all: AtomicU32::new(0), prefixes: AtomicU32::new(0) }
+        Interest { counts, all: AtomicU32::new(0), prefixes: AtomicU32::new(0), words: AtomicU32::new(0) }
     }
 
     fn count(&self, hash: u64) -> &AtomicU32 {
@@ -72,6 +74,7 @@ impl Interest {
 
     /// By the shard alone, before it looks for events the last time before it sleeps.
     pub(super) fn add(&self, word: Word) {
+        self.words.fetch_add(1, Ordering::Relaxed);
         match word {
             Word::All => self.all.fetch_add(1, Ordering::Relaxed),
             Word::Exact(hash) => self.count(hash).fetch_add(1, Ordering::Relaxed),
@@ -84,6 +87,7 @@ impl Interest {
 
     /// By the shard alone, once for each [`Interest::add`].
     pub(super) fn remove(&self, word: Word) {
+        self.words.fetch_sub(1, Ordering::Relaxed);
         match word {
             Word::All => self.all.fetch_sub(1, Ordering::Relaxed),
             Word::Exact(hash) => self.count(hash).fetch_sub(1, Ordering::Relaxed),
@@ -96,9 +100,14 @@ impl Interest {
 
     /// Forgets everything: for a shard that is made anew.
     pub(super) fn clear(&self) {
-        for count in self.counts.iter().chain([&self.all, &self.prefixes]) {
+        for count in self.counts.iter().chain([&self.all, &self.prefixes, &self.words]) {
             count.store(0, Ordering::Relaxed);
         }
+    }
+
+    /// Whether nothing was asked for, so that no word need be made.
+    pub(super) fn is_empty(&self) -> bool {
+        self.words.load(Ordering::Relaxed) == 0
     }
 
     /// Whether a word was asked for.

@@ -9,59 +9,178 @@ use serde::{
     de::{self, IgnoredAny, SeqAccess},
 };
 use serde_json::value::RawValue;
-use std::fmt;
-use tidings_core::{Event, limits};
+use std::{borrow::Cow, fmt};
+use tidings_core::{Event, Topics, limits};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object with `topic` or `topics`, and `data`")]
 struct Object<'a> {
-    topic: Option<String>,
-    topics: Option<Vec<String>>,
+    #[serde(borrow)]
+    topic: Option<Text<'a>>,
+    #[serde(borrow)]
+    topics: Option<Vec<Text<'a>>>,
     #[serde(borrow)]
     data: &'a RawValue,
-    #[serde(rename = "type")]
-    event_type: Option<String>,
-    id: Option<String>,
+    #[serde(borrow, rename = "type")]
+    event_type: Option<Text<'a>>,
+    #[serde(borrow)]
+    id: Option<Text<'a>>,
     // Read by hand: a number and a string of digits mean the same (N-1a).
     #[serde(borrow)]
     retry: Option<&'a RawValue>,
     private: Option<bool>,
 }
 
+/// A string, copied only if it has escapes.
+struct Text<'a>(Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Text<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(text.into()))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(text.to_owned().into()))
+            }
+        }
+        deserializer.deserialize_str(Visitor)
+    }
+}
+
+/// The topics of the event before: the next one often has the same, and then they are neither checked nor kept again.
+#[derive(Debug, Default)]
+pub(crate) struct Recent(Option<Topics>);
+
+impl Recent {
+    fn topics(&mut self, names: &[&str], limit: usize) -> Result<Topics, Problem> {
+        if let Some(recent) = &self.0
+            && recent.len() == names.len()
+            && recent.iter().zip(names).all(|(topic, name)| topic.as_str() == *name)
+        {
+            return Ok(recent.clone());
+        }
+        Ok(self.0.insert(topics(names, limit)?).clone())
+    }
+}
+
+/// Names as the topics of an event, as many as this door allows.
+pub(crate) fn topics(names: &[impl AsRef<str>], limit: usize) -> Result<Topics, Problem> {
+    let Some((canonical, alternates)) = names.split_first() else { return Err(Problem::NoTopic) };
+    if names.len() > limit {
+        return Err(Problem::TooManyTopics { limit });
+    }
+    let canonical = Topics::new(canonical.as_ref())?;
+    Ok(alternates.iter().try_fold(canonical, |topics, name| topics.with(name.as_ref()))?)
+}
+
+/// An object of strings without escapes, each name at most once: what most publishers send.
+#[derive(Debug, Default)]
+struct Plain<'a> {
+    topic: Option<&'a str>,
+    data: Option<&'a str>,
+    event_type: Option<&'a str>,
+    id: Option<&'a str>,
+}
+
+/// Reads what is surely such an object, several times faster than the whole language could be. `None` leaves it to the real parser,
+/// which knows what is wrong if anything is.
+fn plain(text: &str) -> Option<Plain<'_>> {
+    let mut plain = Plain::default();
+    let mut rest = space(text).strip_prefix('{')?;
+    loop {
+        let (name, after) = plain_string(rest)?;
+        let (value, after) = plain_string(space(after).strip_prefix(':')?)?;
+        let place = match name {
+            "topic" => &mut plain.topic,
+            "data" => &mut plain.data,
+            "type" => &mut plain.event_type,
+            "id" => &mut plain.id,
+            _ => return None,
+        };
+        if place.replace(value).is_some() {
+            return None;
+        }
+        let after = space(after);
+        match after.strip_prefix(',') {
+            Some(next) => rest = next,
+            None => return space(after.strip_prefix('}')?).is_empty().then_some(plain),
+        }
+    }
+}
+
+/// Skips what JSON takes for white space.
+fn space(text: &str) -> &str {
+    match text.as_bytes().first() {
+        Some(b' ' | b'\t' | b'\n' | b'\r') => text.trim_start_matches([' ', '\t', '\n', '\r']),
+        _ => text,
+    }
+}
+
+/// A string without escapes, and what follows it.
+fn plain_string(text: &str) -> Option<(&str, &str)> {
+    let text = space(text).strip_prefix('"')?;
+    let end = memchr::memchr2(b'"', b'\\', text.as_bytes())?;
+    let (string, after) = text.split_at(end);
+    // The least byte needs no branch for each, so that many are looked at at once.
+    let least = string.bytes().fold(u8::MAX, u8::min);
+    if least < 0x20 { None } else { Some((string, after.strip_prefix('"')?)) }
+}
+
 /// One event object. `topics_limit` is the number of topics this door allows.
-pub(crate) fn event(text: &str, topics_limit: usize) -> Result<Event, Problem> {
+pub(crate) fn event<'a>(text: &'a str, topics_limit: usize, recent: &mut Recent) -> Result<Event, Problem> {
+    if let Some(Plain { topic: Some(topic), data: Some(data), event_type, id }) = plain(text) {
+        let draft = Draft {
+            data: data.to_owned(),
+            event_type: event_type.unwrap_or_default().into(),
+            id: id.unwrap_or_default().into(),
+            ..Draft::default()
+        };
+        return draft.into_event(recent.topics(&[topic], topics_limit)?);
+    }
     if !text.trim_ascii_start().starts_with('{') {
         // Said here because the derived reader would take an array for the members in their order.
         return Err(Problem::Json("expected an object, `{...}`".to_owned()));
     }
     let object: Object<'_> = serde_json::from_str(text).map_err(in_words)?;
-    let topics = match (object.topic, object.topics) {
-        (Some(_), Some(_)) => return Err(Problem::TwoTopics),
-        (Some(topic), None) => vec![topic],
-        (None, topics) => topics.unwrap_or_default(),
-    };
-    let mut draft = Draft { data: data(object.data.get())?, private: object.private.unwrap_or(false), ..Draft::default() };
-    draft.event_type = object.event_type.unwrap_or_default();
-    draft.id = object.id.unwrap_or_default();
-    draft.retry = match object.retry.map(RawValue::get) {
+    if object.topic.is_some() && object.topics.is_some() {
+        return Err(Problem::TwoTopics);
+    }
+    let text = |text: Option<Text<'a>>| text.map(|Text(text)| text).unwrap_or_default();
+    let data = data(object.data.get())?;
+    let retry = match object.retry.map(RawValue::get) {
         Some(raw) if raw.starts_with('"') => serde_json::from_str(raw).map_err(in_words)?,
-        Some(raw) => raw.to_owned(),
-        None => String::new(),
+        Some(raw) => raw.into(),
+        None => Cow::default(),
     };
-    draft.into_event(&topics, topics_limit)
+    let topics = match &object.topic {
+        Some(topic) => recent.topics(&[&topic.0], topics_limit)?,
+        None => {
+            let names: Vec<&str> = object.topics.iter().flatten().map(|topic| &*topic.0).collect();
+            recent.topics(&names, topics_limit)?
+        }
+    };
+    let private = object.private.unwrap_or(false);
+    Draft { data, event_type: text(object.event_type), id: text(object.id), retry, private }.into_event(topics)
 }
 
 /// An array of event objects, or one of them. The flag says which.
 pub(crate) fn one_or_many(text: &str, topics_limit: usize) -> Result<(Vec<Event>, bool), Problem> {
     if !text.trim_ascii_start().starts_with('[') {
-        return Ok((vec![event(text, topics_limit)?], false));
+        return Ok((vec![event(text, topics_limit, &mut Recent::default())?], false));
     }
     let Elements(elements) = serde_json::from_str(text).map_err(in_words)?;
     if elements.len() > limits::BATCH_EVENTS {
         return Err(Problem::TooManyEvents { limit: limits::BATCH_EVENTS });
     }
+    let mut recent = Recent::default();
     let number = |(index, element): (usize, &&RawValue)| {
-        event(element.get(), topics_limit).map_err(|problem| Problem::Element { index: index + 1, problem: Box::new(problem) })
+        event(element.get(), topics_limit, &mut recent).map_err(|problem| Problem::Element { index: index + 1, problem: Box::new(problem) })
     };
     Ok((elements.iter().enumerate().map(number).collect::<Result<_, _>>()?, true))
 }
@@ -93,32 +212,38 @@ impl<'de> Deserialize<'de> for Elements<'de> {
 
 /// An event before its rules are checked, with absent and empty being the same (N-1a).
 #[derive(Debug, Default)]
-pub(crate) struct Draft {
+pub(crate) struct Draft<'a> {
     pub(crate) data: String,
-    pub(crate) event_type: String,
-    pub(crate) id: String,
-    pub(crate) retry: String,
+    pub(crate) event_type: Cow<'a, str>,
+    pub(crate) id: Cow<'a, str>,
+    pub(crate) retry: Cow<'a, str>,
     pub(crate) private: bool,
 }
 
-impl Draft {
-    pub(crate) fn into_event<T: AsRef<str>>(self, topics: &[T], topics_limit: usize) -> Result<Event, Problem> {
-        let Some((canonical, alternates)) = topics.split_first() else { return Err(Problem::NoTopic) };
-        if topics.len() > topics_limit {
-            return Err(Problem::TooManyTopics { limit: topics_limit });
+impl Draft<'_> {
+    pub(crate) fn into_event(self, topics: Topics) -> Result<Event, Problem> {
+        let mut event = Event::on(topics, self.data)?;
+        if !self.event_type.is_empty() {
+            event = event.with_type(&self.event_type)?;
         }
-        let mut event = Event::new(canonical.as_ref(), self.data)?;
-        for topic in alternates {
-            event = event.with_topic(topic.as_ref())?;
+        if !self.id.is_empty() {
+            event = event.with_id(&self.id)?;
         }
-        event = event.with_type(&self.event_type)?.with_id(&self.id)?.with_retry_text(&self.retry)?;
+        if !self.retry.is_empty() {
+            event = event.with_retry_text(&self.retry)?;
+        }
         Ok(if self.private { event.private() } else { event })
     }
 }
 
 /// A string is sent as it is, any other value as compact JSON.
 fn data(raw: &str) -> Result<String, Problem> {
-    if raw.starts_with('"') { serde_json::from_str(raw).map_err(in_words) } else { Ok(in_lines(compact(raw)?, limits::EVENT_DATA_LARGE)) }
+    match raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        // It is valid JSON already, so what has no escape stands for itself.
+        Some(text) if memchr::memchr(b'\\', text.as_bytes()).is_none() => Ok(text.to_owned()),
+        Some(_) => serde_json::from_str(raw).map_err(in_words),
+        None => Ok(in_lines(compact(raw)?, limits::EVENT_DATA_LARGE)),
+    }
 }
 
 /// Puts a line end after a comma wherever a line would otherwise be longer than consumers with line buffers read (S-45). Between tokens
@@ -206,6 +331,7 @@ fn in_words(error: serde_json::Error) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     /// S-45: long values get line ends between tokens, never inside one, and stay the same value.
     #[test]
@@ -225,7 +351,7 @@ mod tests {
     }
 
     fn parse(text: &str) -> Result<Event, Problem> {
-        event(text, limits::TOPICS_PER_EVENT)
+        event(text, limits::TOPICS_PER_EVENT, &mut Recent::default())
     }
 
     fn data_of(text: &str) -> String {
@@ -252,6 +378,70 @@ mod tests {
             assert_eq!(data_of(json), data, "{json}");
         }
     }
+
+    proptest! {
+        /// Whatever the short way takes, the real parser takes too, and for the same.
+        #[test]
+        fn the_short_way_is_no_other_way(pieces in prop::collection::vec(prop::sample::select(PIECES), 0..14)) {
+            let text = pieces.concat();
+            for text in [format!("{{\"topic\":\"t\",{text}"), format!("{{{text}}}"), text] {
+                if let Some(plain) = plain(&text) {
+                    let object: Object<'_> = match serde_json::from_str(&text) {
+                        Ok(object) => object,
+                        Err(error) => {
+                            prop_assert!(plain.data.is_none(), "{}: {}", text, error);
+                            continue;
+                        }
+                    };
+                    let of = |text: Option<Text<'_>>| text.map(|text| text.0.into_owned());
+                    prop_assert_eq!(of(object.topic), plain.topic.map(str::to_owned));
+                    prop_assert_eq!(data(object.data.get()).ok(), plain.data.map(str::to_owned));
+                    prop_assert_eq!(of(object.event_type), plain.event_type.map(str::to_owned));
+                    prop_assert_eq!(of(object.id), plain.id.map(str::to_owned));
+                    prop_assert!(object.topics.is_none() && object.retry.is_none() && object.private.is_none());
+                }
+            }
+        }
+    }
+
+    /// What the short way is tried with.
+    const PIECES: &[&str] = &[
+        "{",
+        "}",
+        ",",
+        ":",
+        "\"",
+        "\\",
+        " ",
+        "\t",
+        "\n",
+        "\r",
+        "\u{B}",
+        "\u{C}",
+        "\0",
+        "\u{1F}",
+        "\u{7F}",
+        "é",
+        "\u{2028}",
+        "x",
+        "null",
+        "1",
+        "\"topic\":",
+        "\"data\":",
+        "\"type\":",
+        "\"id\" :",
+        "\"retry\":",
+        "\"topics\":",
+        "\"a\"",
+        "\"\"",
+        "\"a\",",
+        "\"b\" , ",
+        "\"é\"}",
+        "\"data\":\"d\"",
+        "\"data\":\"d\"}",
+        "\"id\":\"i\",",
+        "\"type\":\"\",",
+    ];
 
     #[test]
     fn members() {

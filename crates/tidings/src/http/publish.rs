@@ -7,14 +7,14 @@
 
 use super::{
     body::{Incoming, Reader},
-    json::{self, Draft},
+    json::{self, Draft, Recent},
     problem::Problem,
     query::{decode_path, url_pairs},
     response::{PLAIN_TEXT, ResponseBody, answer},
 };
 use crate::{Config, Granted, PublishError};
-use bytes::{Buf, BytesMut};
 use http::{HeaderMap, Response, header, request::Parts};
+use std::borrow::Cow;
 use tidings_core::{Event, EventError, EventId, Position, limits};
 
 /// The names of N-1, for the refusal of others.
@@ -28,8 +28,9 @@ pub(crate) async fn publish(hub: &Granted, parts: &Parts, topic: Option<&str>, b
     let body = Reader::new(body, config.request_time);
     let ids = match topic {
         Some(topic) => {
-            let (topics, draft) = parse_query(&decode_path(topic)?, query)?;
-            let event = read_data(config, body, draft).await?.into_event(&topics, config.topics_per_event)?;
+            let (topics, draft) = parse_query(decode_path(topic)?, query)?;
+            let draft = read_data(config, body, draft).await?;
+            let event = draft.into_event(json::topics(&topics, config.topics_per_event)?)?;
             text_of(&[hub.publish(event).await?])
         }
         None => {
@@ -41,7 +42,7 @@ pub(crate) async fn publish(hub: &Granted, parts: &Parts, topic: Option<&str>, b
                     let limit = config.publish_body;
                     let text = text(body.all(limit, || Problem::BodyTooLong { limit }).await?)?;
                     let (events, _) = json::one_or_many(&text, config.topics_per_event)?;
-                    if events.is_empty() { String::new() } else { text_of(&hub.publish_batch(events).await?) }
+                    if events.is_empty() { Vec::new() } else { text_of(&hub.publish_batch(events).await?) }
                 }
                 Some("application/x-ndjson") => Lines::new(hub, config).run(body).await?,
                 _ => return Err(Problem::PublishType),
@@ -82,14 +83,14 @@ pub(crate) fn media_type(headers: &HeaderMap) -> Result<Option<String>, Problem>
 }
 
 /// The topics and all of the event but its data (N-1).
-fn parse_query(topic: &str, query: &str) -> Result<(Vec<String>, Draft), Problem> {
-    let mut topics = vec![topic.to_owned()];
+fn parse_query<'a>(topic: Cow<'a, str>, query: &'a str) -> Result<(Vec<Cow<'a, str>>, Draft<'a>), Problem> {
+    let mut topics = vec![topic];
     let mut draft = Draft::default();
     let (mut event_type, mut id, mut retry) = (None, None, None);
     for (name, value) in url_pairs(query)? {
         let (place, name) = match &*name {
             "topic" => {
-                topics.push(value.into_owned());
+                topics.push(value);
                 continue;
             }
             "private" => {
@@ -101,7 +102,7 @@ fn parse_query(topic: &str, query: &str) -> Result<(Vec<String>, Draft), Problem
             "retry" => (&mut retry, "retry"),
             _ => return Err(Problem::UnknownName { name: name.into_owned(), known: KNOWN }),
         };
-        if place.replace(value.into_owned()).is_some() {
+        if place.replace(value).is_some() {
             return Err(Problem::RepeatedName(name));
         }
     }
@@ -112,7 +113,7 @@ fn parse_query(topic: &str, query: &str) -> Result<(Vec<String>, Draft), Problem
 }
 
 /// The body is the data (N-1), so whichever of the two limits is lower holds while it comes in.
-async fn read_data(config: &Config, body: Reader, draft: Draft) -> Result<Draft, Problem> {
+async fn read_data<'a>(config: &Config, body: Reader, draft: Draft<'a>) -> Result<Draft<'a>, Problem> {
     let limit = config.publish_body.min(config.event_data);
     let too_long = || if limit == config.event_data { Problem::DataTooLong { limit } } else { Problem::BodyTooLong { limit } };
     Ok(Draft { data: text(body.all(limit, too_long).await?)?, ..draft })
@@ -123,13 +124,18 @@ fn text(bytes: Vec<u8>) -> Result<String, Problem> {
 }
 
 /// N-4: one id per line.
-fn text_of(ids: &[EventId]) -> String {
-    let mut text = String::with_capacity(ids.iter().map(|id| id.as_str().len() + 1).sum());
-    for id in ids {
-        text.push_str(id.as_str());
-        text.push('\n');
-    }
+fn text_of(ids: &[EventId]) -> Vec<u8> {
+    let mut text = Vec::new();
+    add(&mut text, ids);
     text
+}
+
+fn add(text: &mut Vec<u8>, ids: &[EventId]) {
+    text.reserve(ids.len() * (Position::ID_LEN + 1));
+    for id in ids {
+        text.extend_from_slice(id.as_bytes());
+        text.push(b'\n');
+    }
 }
 
 /// Bytes of lines that have come in together and are made one append.
@@ -149,15 +155,16 @@ struct Lines<'a> {
     hub: &'a Granted,
     config: &'a Config,
     /// Bytes that are not yet a whole line.
-    rest: BytesMut,
+    rest: Vec<u8>,
     /// The number of the line looked at, from 1.
     line: u64,
+    recent: Recent,
     /// Events of the lines that came in together, and where the first of them stood.
     pending: Vec<Event>,
     pending_from: u64,
     pending_cost: usize,
     /// Ids of what is kept.
-    ids: String,
+    ids: Vec<u8>,
     /// Bytes of ids with those of what is pending.
     answer_len: usize,
 }
@@ -167,22 +174,24 @@ impl<'a> Lines<'a> {
         Lines {
             hub,
             config,
-            rest: BytesMut::new(),
+            rest: Vec::new(),
             line: 0,
+            recent: Recent::default(),
             pending: vec![],
             pending_from: 0,
             pending_cost: 0,
-            ids: String::new(),
+            ids: Vec::new(),
             answer_len: 0,
         }
     }
 
-    async fn run(mut self, mut body: Reader) -> Result<String, Problem> {
+    async fn run(mut self, mut body: Reader) -> Result<Vec<u8>, Problem> {
         let problem = match self.read(&mut body).await {
             Ok(()) => return Ok(self.ids),
             Err(problem) => problem,
         };
-        Err(Problem::Line { line: self.line, ids: self.ids, problem: Box::new(problem) })
+        let ids = String::from_utf8_lossy(&self.ids).into_owned();
+        Err(Problem::Line { line: self.line, ids, problem: Box::new(problem) })
     }
 
     async fn read(&mut self, body: &mut Reader) -> Result<(), Problem> {
@@ -191,7 +200,7 @@ impl<'a> Lines<'a> {
                 Ok(Some(piece)) => piece,
                 Ok(None) => {
                     // The last line may lack its line end, but not after a break: half a line is none.
-                    let last = self.rest.split();
+                    let last = std::mem::take(&mut self.rest);
                     if !last.is_empty() {
                         self.line += 1;
                         self.take(&last).await?;
@@ -203,10 +212,8 @@ impl<'a> Lines<'a> {
                     return Err(problem);
                 }
             };
-            self.rest.extend_from_slice(&piece);
-            let searched = self.rest.len() - piece.len();
             let before = self.line;
-            let taken = self.take_lines(searched).await;
+            let taken = self.take_lines(&piece).await;
             // What stood before a bad line is kept; if that fails, it is the earlier problem.
             self.append().await?;
             taken?;
@@ -222,15 +229,21 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// Takes every whole line that is there; the first `searched` bytes are known to have no line end.
-    async fn take_lines(&mut self, mut searched: usize) -> Result<(), Problem> {
-        while let Some(at) = self.rest[searched..].iter().position(|&b| b == b'\n') {
-            let line = self.rest.split_to(searched + at);
-            self.rest.advance(1);
-            searched = 0;
+    /// Takes every whole line that is there now, and keeps what is left.
+    async fn take_lines(&mut self, mut piece: &[u8]) -> Result<(), Problem> {
+        while let Some(at) = memchr::memchr(b'\n', piece) {
+            let (end, after) = (&piece[..at], &piece[at + 1..]);
             self.line += 1;
-            self.take(&line).await?;
+            if self.rest.is_empty() {
+                self.take(end).await?;
+            } else {
+                let mut line = std::mem::take(&mut self.rest);
+                line.extend_from_slice(end);
+                self.take(&line).await?;
+            }
+            piece = after;
         }
+        self.rest.extend_from_slice(piece);
         Ok(())
     }
 
@@ -243,11 +256,14 @@ impl<'a> Lines<'a> {
             return Err(Problem::LineTooLong { limit: self.config.publish_body });
         }
         let text = std::str::from_utf8(line).map_err(|_| EventError::DataNotUtf8)?;
-        let event = json::event(text, self.config.topics_per_event)?;
+        let event = json::event(text, self.config.topics_per_event, &mut self.recent)?;
         if event.data().len() > self.config.event_data {
             return Err(Problem::DataTooLong { limit: self.config.event_data });
         }
-        if let Some(topic) = event.topics().iter().find(|topic| !self.hub.grant().publish.matches(topic)) {
+        // What the line before was allowed needs no second look.
+        if self.pending.last().is_none_or(|before| before.topics() != event.topics())
+            && let Some(topic) = event.topics().iter().find(|topic| !self.hub.grant().publish.matches(topic))
+        {
             return Err(PublishError::Forbidden(topic.clone()).into());
         }
         self.answer_len += event.id().map_or(Position::ID_LEN, str::len) + 1;
@@ -275,7 +291,7 @@ impl<'a> Lines<'a> {
         self.pending_cost = 0;
         match self.hub.publish_batch(events).await {
             Ok(ids) => {
-                self.ids.push_str(&text_of(&ids));
+                add(&mut self.ids, &ids);
                 Ok(())
             }
             Err(error) => {

@@ -13,7 +13,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
@@ -281,11 +281,21 @@ impl AsyncRead for Transport {
         loop {
             ready!(this.stream.poll_read_ready(cx))?;
             ready!(this.poll_permit(cx));
-            match this.stream.try_read_buf(buf) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => this.state.return_permit(),
-                result => {
-                    return Poll::Ready(result.map(|n| this.state.read(n)));
+            let (room, mut read) = (buf.remaining(), None);
+            let result = this.stream.try_io(Interest::READABLE, || {
+                let n = this.stream.try_read_buf(buf)?;
+                read = Some(n);
+                // Less than there was room for is all there was: said here, it spares a call for each request that would only find
+                // nothing more. What comes meanwhile is a new edge.
+                if cfg!(target_os = "linux") && 0 < n && n < room { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(n) }
+            });
+            match (read, result) {
+                (Some(n), _) => {
+                    this.state.read(n);
+                    return Poll::Ready(Ok(()));
                 }
+                (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => this.state.return_permit(),
+                (None, result) => return Poll::Ready(result.map(drop)),
             }
         }
     }

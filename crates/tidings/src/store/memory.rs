@@ -29,8 +29,8 @@ struct Log {
     evicted: Evicted,
     /// Places of a publisher's id, oldest first (M-90).
     ids: HashMap<Box<str>, VecDeque<u64>>,
-    /// Newest event and number of kept events of each topic.
-    topics: BTreeMap<Topic, (u64, usize)>,
+    /// Newest event of each topic that has one.
+    topics: BTreeMap<Topic, u64>,
     accepted_at: u64,
 }
 
@@ -55,37 +55,61 @@ impl MemoryStore {
 }
 
 impl Log {
-    fn push(&mut self, record: Arc<Record>) {
-        let sequence = record.position().sequence;
-        if let Some(id) = record.publisher_id() {
-            self.ids.entry(id.into()).or_default().push_back(sequence);
-        }
-        for topic in record.topics() {
-            let entry = self.topics.entry(topic.clone()).or_default();
-            *entry = (sequence, entry.1 + 1);
-        }
+    /// Appends records in order. Of those in a row with the same topics only the last is the topics' newest, both where they come in and
+    /// where they leave.
+    fn push(&mut self, records: &[Arc<Record>]) {
         let Log { window, evicted, ids, topics, .. } = self;
-        window.push(record, |old| {
-            evicted.push(&old);
-            if let Some(places) = old.publisher_id().and_then(|id| ids.get_mut(id)) {
-                places.pop_front();
-                if places.is_empty() {
-                    ids.remove(old.publisher_id().unwrap_or_default());
+        let mut left: Option<Arc<Record>> = None;
+        for run in records.chunk_by(|one, next| one.topics() == next.topics()) {
+            let newest = &run[run.len() - 1];
+            for topic in newest.topics() {
+                match topics.get_mut(topic) {
+                    Some(sequence) => *sequence = newest.position().sequence,
+                    None => drop(topics.insert(topic.clone(), newest.position().sequence)),
                 }
             }
-            for topic in old.topics() {
-                if let Some((_, kept)) = topics.get_mut(topic) {
-                    *kept -= 1;
-                    if *kept == 0 {
-                        topics.remove(topic);
+            for record in run {
+                if let Some(id) = record.publisher_id() {
+                    ids.entry(id.into()).or_default().push_back(record.position().sequence);
+                }
+                window.push(record.clone(), |old| {
+                    evicted.push(&old);
+                    if let Some(id) = old.publisher_id() {
+                        forget_id(ids, id);
                     }
-                }
+                    if let Some(before) = left.take_if(|before| before.topics() != old.topics()) {
+                        forget_topics(topics, &before);
+                    }
+                    left = Some(old);
+                });
             }
-        });
+        }
+        if let Some(last) = left {
+            forget_topics(topics, &last);
+        }
     }
 
     fn id_at(&self, sequence: u64) -> Option<EventId> {
         self.window.get(sequence).map(|record| record.id())
+    }
+}
+
+/// The oldest event with this id is gone.
+fn forget_id(ids: &mut HashMap<Box<str>, VecDeque<u64>>, id: &str) {
+    if let Some(places) = ids.get_mut(id) {
+        places.pop_front();
+        if places.is_empty() {
+            ids.remove(id);
+        }
+    }
+}
+
+/// A record is gone, and everything before it.
+fn forget_topics(topics: &mut BTreeMap<Topic, u64>, record: &Record) {
+    for topic in record.topics() {
+        if topics.get(topic) == Some(&record.position().sequence) {
+            topics.remove(topic);
+        }
     }
 }
 
@@ -108,9 +132,7 @@ impl EventStore for MemoryStore {
             Arc::new(draft.seal(Position { epoch: self.epoch, sequence }, accepted_at))
         };
         let records: Vec<Arc<Record>> = batch.into_iter().map(seal).collect();
-        for record in &records {
-            log.push(record.clone());
-        }
+        log.push(&records);
         // Under the lock: whoever follows gets the batches in the order of the log.
         if let Some(follower) = self.follower.get() {
             follower(&records);
@@ -153,7 +175,7 @@ impl EventStore for MemoryStore {
 
     fn newest<'a>(&'a self, topic: &'a Topic) -> StoreFuture<'a, Option<EventId>> {
         let log = self.log();
-        let newest = log.topics.get(topic).and_then(|&(sequence, _)| log.id_at(sequence));
+        let newest = log.topics.get(topic).and_then(|&sequence| log.id_at(sequence));
         Box::pin(ready(Ok(newest)))
     }
 
@@ -161,7 +183,7 @@ impl EventStore for MemoryStore {
         let log = self.log();
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let range = log.topics.range::<str, _>((from, Bound::Unbounded));
-        let topics = range.filter_map(|(topic, &(sequence, _))| Some((topic.clone(), log.id_at(sequence)?))).take(limit).collect();
+        let topics = range.filter_map(|(topic, &sequence)| Some((topic.clone(), log.id_at(sequence)?))).take(limit).collect();
         Box::pin(ready(Ok(topics)))
     }
 
