@@ -2,8 +2,10 @@
 //!
 //! A store orders events, keeps them as firmly as it promises, and reads them back. It knows no subscriber, token or HTTP.
 
+mod disk;
 mod memory;
 
+pub use disk::{DiskOptions, DiskStore, Durability, OpenError};
 pub use memory::MemoryStore;
 
 use std::{fmt, pin::Pin, sync::Arc};
