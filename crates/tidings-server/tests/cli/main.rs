@@ -6,6 +6,7 @@
 #![cfg(unix)]
 
 mod client;
+mod crash;
 mod program;
 mod round_trip;
 mod scripted;

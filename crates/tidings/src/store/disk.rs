@@ -27,7 +27,7 @@ use state::Durable;
 use std::{
     fmt, io,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock, mpsc},
+    sync::{Arc, Mutex, OnceLock, PoisonError, mpsc},
     thread::JoinHandle,
     time::Duration,
 };
@@ -114,7 +114,7 @@ pub struct DiskStore {
     queue: Arc<Queue>,
     follower: Arc<OnceLock<Follower>>,
     durable: bool,
-    threads: Vec<JoinHandle<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
     recovered_torn: u64,
 }
 
@@ -172,7 +172,17 @@ impl DiskStore {
         let thread = |name: &str| std::thread::Builder::new().name(name.into());
         let keeper = thread("log-keeper").spawn(move || keeper.run(&told)).map_err(io)?;
         let writer = thread("log-writer").spawn(move || writer.run()).map_err(io)?;
-        Ok(DiskStore { log, queue, follower, durable, threads: vec![writer, keeper], recovered_torn: torn })
+        Ok(DiskStore { log, queue, follower, durable, threads: Mutex::new(vec![writer, keeper]), recovered_torn: torn })
+    }
+
+    /// Closes the log: what was accepted is written and synced, and the next start need not read anything through. Waits for the disk.
+    pub fn close(&self) {
+        self.queue.close();
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // One that panicked has said so.
+            let _ = thread.join();
+        }
     }
 
     /// Bytes of an unfinished append that opening cut off.
@@ -195,10 +205,7 @@ impl DiskStore {
 
 impl Drop for DiskStore {
     fn drop(&mut self) {
-        self.queue.close();
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
+        self.close();
     }
 }
 
