@@ -78,10 +78,11 @@ impl SegmentHeader {
         if bytes.len() < HEADER || bytes[..8] != *SEGMENT_MAGIC {
             return Err(invalid("not the beginning of a segment"));
         }
-        check_version(bytes, "a segment")?;
+        // Checked first: a flipped bit is not a newer version.
         if crc32c::crc32c(&bytes[..60]) != u32_at(bytes, 60) {
             return Err(invalid("the header of a segment does not check"));
         }
+        check_version(bytes, "a segment")?;
         let number = |n: usize| u64_at(bytes, 16 + 8 * n);
         Ok(SegmentHeader {
             epoch: Epoch(u32_at(bytes, 12)),
@@ -309,10 +310,13 @@ impl State {
         if bytes.len() < 72 || bytes[..8] != *STATE_MAGIC {
             return Err(invalid("not a state file"));
         }
-        check_version(bytes, "the state file")?;
         let (contents, checksum) = bytes.split_at(bytes.len() - 4);
+        if crc32c::crc32c(contents) != u32_at(checksum, 0) {
+            return Err(invalid("the state file does not check"));
+        }
+        check_version(bytes, "the state file")?;
         let gaps = &contents[68..];
-        if crc32c::crc32c(contents) != u32_at(checksum, 0) || gaps.len() != 17 * u32_at(bytes, 64) as usize {
+        if gaps.len() != 17 * u32_at(bytes, 64) as usize {
             return Err(invalid("the state file does not check"));
         }
         let gap = |bytes: &[u8]| {

@@ -38,7 +38,7 @@ impl Random {
 #[derive(Clone, Debug)]
 pub(super) struct Simulated(Arc<Mutex<Disk>>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Disk {
     random: Random,
     files: Vec<Inode>,
@@ -146,6 +146,24 @@ impl Simulated {
 
     pub(super) fn fail_one_in(&self, many: u64) {
         self.disk().failing = many;
+    }
+
+    /// Another disk with the same contents.
+    pub(super) fn copy(&self) -> Simulated {
+        Simulated(Arc::new(Mutex::new(self.disk().clone())))
+    }
+
+    /// Changes what is in a file.
+    pub(super) fn damage(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        let disk = &mut *self.disk();
+        let inode = &mut disk.files[disk.names[name]];
+        change(&mut inode.contents);
+        inode.on_disk.clone_from(&inode.contents);
+    }
+
+    /// The directory goes, under whoever has it open.
+    pub(super) fn take_away(&self) {
+        self.disk().gone = true;
     }
 
     /// The program ends: what it has written stays, unsynced as it is.
