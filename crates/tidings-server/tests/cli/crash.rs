@@ -197,3 +197,35 @@ fn directories_that_cannot_be_used() {
     let exit = Program::start(&mut tidings(&["serve", "--listen", "127.0.0.1:0", "--data", file.to_str().unwrap()])).exit();
     assert!(exit.code == Some(1) && exit.err.contains("cannot be used"), "{exit:?}");
 }
+
+/// A directory that goes away under a running hub: publishing is refused and says why, readiness too, and streams go on.
+#[test]
+fn a_directory_removed_under_a_hub() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("log");
+    let hub = start(&data, &[]);
+    assert!(post(hub.address(), "/publish/t", "text/plain", "0 0 0 1").is_some());
+    std::fs::remove_dir_all(&data).unwrap();
+    let get = |path: &str| {
+        let mut socket = TcpStream::connect(hub.address()).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        let (method, path) = path.split_once(' ').unwrap();
+        let request = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n", hub.address());
+        socket.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let refused = get("POST /publish/t");
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("was removed"), "{refused}");
+    let ready = get("GET /readyz");
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains(r#"["store"]"#), "{ready}");
+    assert!(get("GET /metrics").contains("tidings_store_refusing 1"), "{}", get("GET /metrics"));
+    // What is in memory is served all the same.
+    let mut socket = TcpStream::connect(hub.address()).unwrap();
+    let request = format!("GET /subscribe?topic=t HTTP/1.0\r\nhost: {}\r\naccept: text/event-stream\r\n\r\n", hub.address());
+    socket.write_all(request.as_bytes()).unwrap();
+    let mut begun = [0; 12];
+    socket.read_exact(&mut begun).unwrap();
+    assert_eq!(&begun, b"HTTP/1.0 200");
+}

@@ -20,7 +20,7 @@ mod state;
 mod trials;
 mod writer;
 
-use super::{Bounds, EventStore, Follower, PageLimits, Promises, StoreError, StoreFuture};
+use super::{Bounds, EventStore, Follower, PageLimits, Promises, StoreError, StoreFuture, StoreReport};
 use files::{Directory, Files, TakeError};
 use keeper::Keeper;
 use log::Log;
@@ -117,7 +117,7 @@ pub struct DiskStore {
     follower: Arc<OnceLock<Follower>>,
     durable: bool,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    recovered_torn: u64,
+    torn: u64,
 }
 
 /// A log without its threads.
@@ -174,7 +174,7 @@ impl DiskStore {
         let thread = |name: &str| std::thread::Builder::new().name(name.into());
         let keeper = thread("log-keeper").spawn(move || keeper.run(&told)).map_err(io)?;
         let writer = thread("log-writer").spawn(move || writer.run()).map_err(io)?;
-        Ok(DiskStore { log, queue, follower, durable, threads: Mutex::new(vec![writer, keeper]), recovered_torn: torn })
+        Ok(DiskStore { log, queue, follower, durable, threads: Mutex::new(vec![writer, keeper]), torn })
     }
 
     /// Closes the log: what was accepted is written and synced, and the next start need not read anything through. Waits for the disk.
@@ -185,11 +185,6 @@ impl DiskStore {
             // One that panicked has said so.
             let _ = thread.join();
         }
-    }
-
-    /// Bytes of an unfinished append that opening cut off.
-    pub fn torn_bytes(&self) -> u64 {
-        self.recovered_torn
     }
 
     /// Reads where waiting for the disk holds up nobody else.
@@ -259,6 +254,11 @@ impl EventStore for DiskStore {
     fn topics<'a>(&'a self, after: Option<&'a str>, limit: usize) -> StoreFuture<'a, Vec<(Topic, EventId)>> {
         let after = after.map(str::to_owned);
         self.read(move |log| log.topics(after.as_deref(), limit))
+    }
+
+    fn report(&self) -> StoreReport {
+        let (bytes, damaged_gaps) = self.log.sizes();
+        StoreReport { refusing: self.queue.refusing(), bytes, torn_bytes: self.torn, damaged_gaps }
     }
 
     fn follow(&self, follower: Follower) {

@@ -199,3 +199,25 @@ fn a_directory_that_is_gone() {
     let refused = append(&mut writer, vec![Event::new("a", "2").unwrap()]);
     assert!(matches!(&refused, Err(StoreError::Unavailable(why)) if why.contains("removed")), "{refused:?}");
 }
+
+/// Nobody publishes to a hub that says it is not ready: it finds out by itself that the disk works again.
+#[test]
+fn it_recovers_without_a_publish() {
+    let disk = Simulated::new(5, None);
+    let Parts { writer, .. } = open(&disk);
+    let queue = writer.queue.clone();
+    let thread = std::thread::spawn(move || writer.run());
+    disk.fail_one_in(1);
+    let (answer, answered) = oneshot::channel();
+    assert!(queue.push(Waiting { drafts: vec![Record::draft(Event::new("a", "1").unwrap())], now: 1, answer }));
+    assert!(answered.blocking_recv().unwrap().is_err());
+    assert!(queue.refusing().is_some());
+    disk.fail_one_in(0);
+    let began = std::time::Instant::now();
+    while queue.refusing().is_some() {
+        assert!(began.elapsed().as_secs() < 60, "still refusing");
+        std::thread::yield_now();
+    }
+    queue.close();
+    thread.join().unwrap();
+}

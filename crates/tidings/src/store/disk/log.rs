@@ -97,6 +97,14 @@ impl Log {
         Bounds { epoch: self.epoch, floor: view.floor, head: view.head }
     }
 
+    /// Bytes of all segments, and how many gaps of damage there are.
+    pub(super) fn sizes(&self) -> (u64, u64) {
+        let view = self.view();
+        let active = view.active.as_ref().map_or(0, |active| active.len);
+        let damaged = view.gaps.iter().filter(|gap| gap.why == Missing::Damaged).count();
+        (active + view.segments.iter().map(|segment| segment.len).sum::<u64>(), damaged as u64)
+    }
+
     /// Shows what was appended to the active segment.
     pub(super) fn show(&self, records: &[Arc<Record>], offsets: &[u32], len: u64) {
         let mut view = self.view();

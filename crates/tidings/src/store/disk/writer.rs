@@ -43,6 +43,8 @@ pub(super) struct Waiting {
 pub(super) struct Queue {
     waiting: Mutex<Lane>,
     arrived: Condvar,
+    /// Why the writer refuses, if it does.
+    refusing: Mutex<Option<StoreError>>,
 }
 
 #[derive(Debug, Default)]
@@ -70,6 +72,15 @@ impl Queue {
         true
     }
 
+    /// Why appends are refused now.
+    pub(super) fn refusing(&self) -> Option<StoreError> {
+        self.refusing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_refusing(&self, error: Option<StoreError>) {
+        *self.refusing.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
+
     /// Nothing more is accepted; what waits is still written.
     pub(super) fn close(&self) {
         self.lane().closed = true;
@@ -78,6 +89,7 @@ impl Queue {
 
     /// The writer is gone: who waits must not wait for ever.
     fn abandon(&self) {
+        self.set_refusing(Some(StoreError::Unavailable("the log is closed".into())));
         let mut lane = self.lane();
         lane.closed = true;
         lane.appends.clear();
@@ -166,12 +178,15 @@ impl Writer {
     pub(super) fn run(mut self) {
         loop {
             let sync_at = self.file.as_ref().and_then(|open| Some(open.dirty? + self.interval()?));
-            let Some(group) = self.queue.take(sync_at) else { break };
+            let again_at = self.refusing.as_ref().map(|(at, _)| *at);
+            let Some(group) = self.queue.take(sync_at.into_iter().chain(again_at).min()) else { break };
             if sync_at.is_some_and(|at| at <= Instant::now()) {
                 self.sync_late();
             }
             if !group.is_empty() {
                 self.commit(group);
+            } else if again_at.is_some_and(|at| at <= Instant::now()) {
+                self.try_again();
             }
         }
         if let Err(error) = self.close() {
@@ -206,9 +221,7 @@ impl Writer {
                 }
             }
             Ok(records) => {
-                if self.refusing.take().is_some() {
-                    tracing::info!("the log can be written again");
-                }
+                self.accept();
                 if let Some(follower) = self.follower.get() {
                     follower(&records);
                 }
@@ -227,7 +240,23 @@ impl Writer {
         }
         let answer = store_error(error);
         self.refusing = Some((Instant::now() + AGAIN, answer.clone()));
+        self.queue.set_refusing(Some(answer.clone()));
         answer
+    }
+
+    fn accept(&mut self) {
+        if self.refusing.take().is_some() {
+            tracing::info!("the log can be written again");
+            self.queue.set_refusing(None);
+        }
+    }
+
+    /// Whether a new file works by now: a hub that says it is not ready gets no publishes that would find out.
+    fn try_again(&mut self) {
+        match self.prepare(0) {
+            Ok(()) => self.accept(),
+            Err(error) => drop(self.refuse(&error)),
+        }
     }
 
     /// Everything that has to be on disk before so many numbers can be given out.
