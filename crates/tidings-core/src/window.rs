@@ -152,8 +152,10 @@ impl Evicted {
 
     /// Remembers that a record is gone.
     pub fn push(&mut self, record: &Record) {
-        let sequence = record.position().sequence;
-        let audience: Audience = (record.topics().into(), record.is_private());
+        self.insert(record.position().sequence, (record.topics().into(), record.is_private()));
+    }
+
+    fn insert(&mut self, sequence: u64, audience: Audience) {
         self.bytes += audience_bytes(&audience);
         if let Some(previous) = self.by_audience.insert(audience.clone(), sequence) {
             self.bytes -= audience_bytes(&audience);
@@ -166,6 +168,21 @@ impl Evicted {
             self.by_audience.remove(&audience);
             self.forgotten = sequence;
         }
+    }
+
+    /// What it remembers, for a store that wants to remember it longer: each audience with its newest event that is gone, ascending.
+    pub fn remembered(&self) -> impl Iterator<Item = (u64, &[Topic], bool)> {
+        self.by_sequence.iter().map(|(sequence, (topics, private))| (*sequence, &topics[..], *private))
+    }
+
+    /// Something with an audience that is not remembered may be gone up to this sequence.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    /// Remembers that the newest event of an audience that is gone had this sequence.
+    pub fn remember(&mut self, sequence: u64, topics: Arc<[Topic]>, private: bool) {
+        self.insert(sequence, (topics, private));
     }
 
     /// Whether a reader at a cursor may have missed an event that it could have received.

@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 mod damage;
+mod evicted;
 mod files;
 mod format;
 mod index;

@@ -3,7 +3,7 @@
 //! It never writes events, and takes none away before it is on disk that they are gone.
 
 use super::{
-    DiskOptions,
+    DiskOptions, evicted,
     files::File,
     format::{FOOTER, index_name, segment_name},
     index::{About, FileIndex},
@@ -127,6 +127,7 @@ impl Keeper {
         let name = segment_name(segment.header.serial);
         let file: Arc<dyn File> = files.open(&name)?;
         scan(&*file, &segment.header, End::Known(segment.len), |record| self.log.evicted().push(record))?;
+        evicted::save(files, self.log.epoch, segment.last, &self.log.evicted());
         self.durable.update(|state| state.removed = segment.last)?;
         {
             let mut view = self.log.view();

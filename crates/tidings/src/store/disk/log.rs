@@ -4,7 +4,7 @@
 //! It knows what has been shown. Writing, syncing and removing are done elsewhere and told to it.
 
 use super::{
-    DiskOptions,
+    DiskOptions, evicted,
     files::Files,
     format::{Gap, Missing, SegmentHeader},
     index::{Index, List, MemoryIndex, Names, UNREADABLE, find},
@@ -77,7 +77,7 @@ enum Part<T> {
 
 impl Log {
     pub(super) fn new(files: Arc<dyn Files>, epoch: Epoch, options: &DiskOptions, view: View) -> Log {
-        let evicted = Evicted::new(view.floor, limits::EVICTED_AUDIENCES, limits::EVICTED_BYTES);
+        let evicted = evicted::load(&*files, epoch, view.floor);
         let log = Log { files, epoch, max_events: options.retention_events, view: Mutex::new(view), evicted: Mutex::new(evicted) };
         log.view().trim(log.max_events);
         log
@@ -341,8 +341,8 @@ impl Log {
         }
         let mut topics = Vec::new();
         for (name, (place, event, offset)) in all.into_iter().take(limit) {
-            if let (Ok(topic), Some(id)) = (Topic::parse(&name), self.id_at(place, event, offset)?) {
-                topics.push((topic, id));
+            if let Some(id) = self.id_at(place, event, offset)? {
+                topics.push((Topic::stored(&name), id));
             }
         }
         Ok(topics)

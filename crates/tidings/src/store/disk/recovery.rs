@@ -62,12 +62,14 @@ pub(super) fn recover(files: &Arc<dyn Files>, options: &DiskOptions) -> io::Resu
         open.segment(header, next.as_ref())?;
         next = Some(*header);
     }
-    let Opening { torn, segments, .. } = open;
+    let Opening { torn, mut segments, .. } = open;
 
-    let segments = remove_old(&**files, &state, &headers, segments);
+    segments.retain(|segment| segment.last > state.removed);
+    let oldest = segments.front().map_or(0, |segment| segment.header.serial);
     if !known {
         state.removed = segments.front().map_or(0, |segment| segment.header.follows);
     }
+    state.gaps = state.gaps.iter().flat_map(|gap| without(*gap, &segments)).collect();
     let (mut kept, mut gaps) = (state.removed, Vec::new());
     for segment in &segments {
         if segment.header.follows > kept {
@@ -117,6 +119,12 @@ pub(super) fn recover(files: &Arc<dyn Files>, options: &DiskOptions) -> io::Resu
     // This syncs all names: after a crash of the program alone they may not be on disk yet, and nobody may read what a second crash
     // could undo.
     let durable = Durable::begin(files.clone(), state)?;
+    // Files of segments that retention had removed already come back after a crash, and those without events outlive their neighbours.
+    // Only now is it on disk that they are gone.
+    for &serial in headers.keys().take_while(|&&serial| serial < oldest) {
+        let _ = files.remove(&segment_name(serial));
+        let _ = files.remove(&index_name(serial));
+    }
     Ok(Recovered { epoch, durable, view, prior, kept, accepted_at, torn })
 }
 
@@ -154,20 +162,16 @@ fn headers(files: &dyn Files) -> io::Result<Found> {
     Ok(found)
 }
 
-/// Files of segments that retention had removed already come back after a crash, and those without events outlive their neighbours.
-fn remove_old(
-    files: &dyn Files,
-    state: &State,
-    headers: &BTreeMap<u64, SegmentHeader>,
-    mut segments: VecDeque<Arc<Segment>>,
-) -> VecDeque<Arc<Segment>> {
-    segments.retain(|segment| segment.last > state.removed);
-    let oldest = segments.front().map_or(0, |segment| segment.header.serial);
-    for &serial in headers.keys().take_while(|&&serial| serial < oldest) {
-        let _ = files.remove(&segment_name(serial));
-        let _ = files.remove(&index_name(serial));
+/// What is left of a gap. What was given up for lost may be there after all, when the system had written more than it said.
+fn without(gap: Gap, segments: &VecDeque<Arc<Segment>>) -> Vec<Gap> {
+    let (mut left, mut after) = (Vec::new(), gap.after);
+    for segment in segments.iter().filter(|segment| segment.last > gap.after && segment.header.first <= gap.through) {
+        left.push(Gap { after, through: segment.header.first - 1, ..gap });
+        after = segment.last;
     }
-    segments
+    left.push(Gap { after, ..gap });
+    left.retain(|gap| gap.after < gap.through);
+    left
 }
 
 /// The segments, opened from the newest to the oldest.

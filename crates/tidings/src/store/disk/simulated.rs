@@ -296,10 +296,13 @@ impl File for Handle {
         let failed = disk.step(true);
         // A write that fails may have begun.
         let len = if failed.is_ok() { bytes.len() } else { disk.random.below(bytes.len() as u64 + 1) as usize };
-        let change = Change::Write(at as usize, bytes[..len].to_vec());
         let inode = &mut disk.files[self.file];
-        apply(&mut inode.contents, &change, || true);
-        inode.unsynced.push(change);
+        apply(&mut inode.contents, &Change::Write(at as usize, bytes[..len].to_vec()), || true);
+        // A sector reaches the disk as it is in memory, with what was written to it before.
+        let from = (at as usize / SECTOR * SECTOR).min(inode.contents.len());
+        let to = (at as usize + len).next_multiple_of(SECTOR).min(inode.contents.len());
+        let sectors = inode.contents[from..to].to_vec();
+        inode.unsynced.push(Change::Write(from, sectors));
         failed
     }
 

@@ -32,6 +32,8 @@ struct Model {
     seen: BTreeMap<u64, Known>,
     /// Events of each batch.
     batches: BTreeMap<u64, BTreeSet<u64>>,
+    /// Every number that ever had an event, and its topic.
+    ever: BTreeMap<u64, &'static str>,
     published: u64,
     highest: u64,
     floor: u64,
@@ -252,6 +254,7 @@ impl Trial {
         self.model.seen.retain(|sequence, _| records.contains_key(sequence));
         for (sequence, record) in &records {
             self.model.seen.insert(*sequence, known(record));
+            self.model.ever.insert(*sequence, known(record).0);
         }
         self.model.accepted_at = records.last_key_value().map_or(0, |(_, record)| record.accepted_at());
         self.model.highest = bounds.head;
@@ -291,6 +294,8 @@ impl Trial {
             let filter = filter(TopicMatcher::exact(topic).unwrap());
             let after = self.random.below(floor + 3);
             let told = log.missing_after(after, &filter).map_err(|error| error.to_string())?;
+            let lost = self.model.ever.range(after + 1..(floor + 1).max(after + 1)).any(|(_, of)| *of == topic);
+            expect(!lost || told.is_some(), || format!("what was removed of {topic} after {after} is not told"))?;
             if records.contains_key(&after) {
                 expect(told.is_none(), || format!("a gap is told after {after}, though everything after {floor} is there"))?;
             }
