@@ -32,6 +32,11 @@ pub struct Event {
 pub struct Topics(Arc<[Topic]>);
 
 impl Topics {
+    /// Topics that were those of an event before.
+    pub(crate) fn stored(topics: Arc<[Topic]>) -> Topics {
+        Topics(topics)
+    }
+
     /// One topic.
     pub fn new(topic: &str) -> Result<Topics, EventError> {
         Ok(Topics([Topic::parse(topic)?].into()))

@@ -131,6 +131,13 @@ pub const TICK_SLICES: usize = 32;
 /// Milliseconds between two ticks of a shard.
 pub const TICK_MS: u64 = 50;
 
+/// Bytes that the disk log keeps; N-40.
+pub const RETENTION_BYTES: u64 = 1 << 30;
+/// Milliseconds that the disk log keeps events; N-40.
+pub const RETENTION_MS: u64 = 24 * 3_600_000;
+/// Bytes of one segment of the disk log, a sixteenth of what is kept: retention removes whole segments.
+pub const SEGMENT_BYTES: u64 = 64 << 20;
+
 /// Draining spreads the ends of streams over this time; milliseconds; N-40.
 pub const DRAIN_SPREAD_MS: u64 = 30_000;
 /// Draining ends at the latest after this time; milliseconds; N-40.

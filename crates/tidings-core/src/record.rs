@@ -2,6 +2,8 @@
 //!
 //! It knows what was stored, not who wants it.
 
+mod stored;
+
 use crate::{
     Event, EventId, Position, Topic, Topics, limits,
     wire::{Encoded, Framing, Shape},

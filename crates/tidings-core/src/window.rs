@@ -163,7 +163,11 @@ impl Evicted {
             *newest = sequence;
             return;
         }
-        let audience: Audience = (record.shared_topics().clone(), record.is_private());
+        self.insert(sequence, (record.shared_topics().clone(), record.is_private()));
+    }
+
+    /// Of an audience that is not the newest.
+    fn insert(&mut self, sequence: u64, audience: Audience) {
         match self.by_audience.remove(&audience) {
             Some(previous) => drop(self.by_sequence.remove(&previous)),
             None => self.bytes += audience_bytes(&audience),
@@ -178,6 +182,24 @@ impl Evicted {
             self.by_audience.remove(&audience);
             self.forgotten = sequence;
         }
+    }
+
+    /// What it remembers, for a store that wants to remember it longer: each audience with its newest event that is gone, ascending.
+    pub fn remembered(&self) -> impl Iterator<Item = (u64, &[Topic], bool)> {
+        let older = self.by_sequence.iter().map(|(sequence, audience)| (*sequence, audience));
+        older
+            .chain(self.newest.iter().map(|(sequence, audience)| (*sequence, audience)))
+            .map(|(sequence, (topics, private))| (sequence, &topics[..], *private))
+    }
+
+    /// Something with an audience that is not remembered may be gone up to this sequence.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    /// Remembers that the newest event of an audience that is gone had this sequence; each audience once, ascending.
+    pub fn remember(&mut self, sequence: u64, topics: Arc<[Topic]>, private: bool) {
+        self.insert(sequence, (Topics::stored(topics), private));
     }
 
     /// Whether a reader at a cursor may have missed an event that it could have received.

@@ -12,13 +12,18 @@ use std::{
     io::{self, Write as _},
     net::SocketAddr,
     pin::pin,
+    sync::Arc,
+    time::Duration,
 };
-use tidings::{Hub, StartError, serve::Server};
+use tidings::{DiskStore, Hub, StartError, serve::Server};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 /// A key that is shorter can be guessed by trying.
 const KEY_BYTES: usize = 16;
+
+/// How long the disk may take for the end of the log.
+const CLOSING: Duration = Duration::from_secs(10);
 
 /// Runs a hub until it is told to stop.
 pub(crate) fn run(settings: Settings) -> Result<(), Failure> {
@@ -39,9 +44,14 @@ pub(crate) fn run(settings: Settings) -> Result<(), Failure> {
 async fn serve(settings: Settings, logs: Logs) -> Result<(), Failure> {
     let Settings { hub: config, listen, .. } = settings.clone();
     let drain_hard = config.drain_hard;
-    let mut signals = Signals::new(logs).map_err(|error| Failure::Running(format!("cannot watch for signals: {error}")))?;
+    let signals = Signals::new(logs).map_err(|error| Failure::Running(format!("cannot watch for signals: {error}")))?;
     let server = Server::new(&config);
-    let hub = Hub::builder().config(config).build().map_err(cannot_start)?;
+    let store = open_store(&settings).await?;
+    let mut hub = Hub::builder().config(config);
+    if let Some(store) = store.clone() {
+        hub = hub.store(store);
+    }
+    let hub = hub.build().map_err(cannot_start)?;
     let listener = tidings::serve::bind(listen).map_err(|error| cannot_listen(listen, &error))?;
     let bound = listener.local_addr().map_err(|error| cannot_listen(listen, &error))?;
     let service = hub.service().check_host(vec![bound.to_string()]);
@@ -49,6 +59,19 @@ async fn serve(settings: Settings, logs: Logs) -> Result<(), Failure> {
     let serving = server.serve(listener, service, async { stopped.await.unwrap_or_default() });
     announce(&settings, &server, bound);
 
+    let ended = until_stopped(signals, hub, serving, stop, drain_hard).await;
+    close(store).await;
+    ended
+}
+
+/// Serves until a signal, and then until everybody is served or the time is over.
+async fn until_stopped(
+    mut signals: Signals,
+    hub: Hub,
+    serving: impl Future<Output = io::Result<()>>,
+    stop: oneshot::Sender<()>,
+    drain_hard: Duration,
+) -> Result<(), Failure> {
     let mut serving = pin!(serving);
     tokio::select! {
         ended = &mut serving => return finished(ended),
@@ -72,6 +95,23 @@ async fn serve(settings: Settings, logs: Logs) -> Result<(), Failure> {
     }
 }
 
+/// The log on disk, if there is to be one. A crash may have left much to read.
+async fn open_store(settings: &Settings) -> Result<Option<Arc<DiskStore>>, Failure> {
+    let Some((data, options)) = settings.disk().map_err(Failure::Usage)? else { return Ok(None) };
+    let opening = tokio::task::spawn_blocking(move || DiskStore::open(data, options));
+    let store = opening.await.map_err(|error| Failure::Running(format!("the log could not be opened: {error}")))?;
+    store.map(|store| Some(Arc::new(store))).map_err(|error| Failure::Running(error.to_string()))
+}
+
+/// Ends the log properly, so that the next start need not read it through. A disk that hangs must not keep a stopped hub alive.
+async fn close(store: Option<Arc<DiskStore>>) {
+    let Some(store) = store else { return };
+    let closing = tokio::task::spawn_blocking(move || store.close());
+    if tokio::time::timeout(CLOSING, closing).await.is_err() {
+        warn!("the log was not closed within {CLOSING:?}; the next start reads its newest part through");
+    }
+}
+
 fn finished(ended: io::Result<()>) -> Result<(), Failure> {
     ended.map_err(|error| Failure::Running(format!("serving failed: {error}")))?;
     info!("stopped");
@@ -90,7 +130,10 @@ fn announce(settings: &Settings, server: &Server, bound: SocketAddr) {
     if settings.hub.publish_keys.iter().any(|key| key.expose().len() < KEY_BYTES) {
         warn!("a publisher key has fewer than {KEY_BYTES} characters and can be guessed; make one with: openssl rand -hex 32");
     }
-    info!("events are kept in memory only: after a restart readers are told that earlier ones are gone");
+    match settings.disk() {
+        Ok(Some((data, options))) => info!("events are kept in {} ({:?})", data.display(), options.durability),
+        _ => info!("events are kept in memory only: after a restart readers are told that earlier ones are gone"),
+    }
 }
 
 fn cannot_start(error: StartError) -> Failure {

@@ -13,6 +13,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 pub(crate) use page::markdown;
 pub(crate) use sources::{Given, resolve};
 pub(crate) use table::SETTINGS;
+use tidings::Durability;
 
 /// Everything `tidings serve` runs with.
 #[derive(Clone)]
@@ -23,6 +24,21 @@ pub(crate) struct Settings {
     pub(crate) publish_key_file: Option<PathBuf>,
     pub(crate) log_json: bool,
     pub(crate) log_level: String,
+    /// Whether the log is kept on disk, where that was said.
+    pub(crate) disk: Option<bool>,
+    pub(crate) data: Option<PathBuf>,
+    pub(crate) durability: Durable,
+    pub(crate) sync_interval: Duration,
+    /// All of the log's options but its durability.
+    pub(crate) log: tidings::DiskOptions,
+}
+
+/// The words for `durability`.
+#[derive(Clone, Copy)]
+pub(crate) enum Durable {
+    Sync,
+    Interval,
+    None,
 }
 
 /// One setting. Its name is `cors-origins` here and as a flag, `TIDINGS_CORS_ORIGINS` in the environment, `cors_origins` in the file.
@@ -103,6 +119,11 @@ impl Default for Settings {
             publish_key_file: None,
             log_json: false,
             log_level: "info".into(),
+            disk: None,
+            data: None,
+            durability: Durable::Sync,
+            sync_interval: Duration::from_secs(1),
+            log: tidings::DiskOptions::default(),
         }
     }
 }
@@ -139,6 +160,26 @@ impl Settings {
             return Err("event-data must be at most half of window-bytes, or one event would push out all others; set both".into());
         }
         Ok(())
+    }
+
+    /// Where the log is kept on disk and how, if it is.
+    pub(crate) fn disk(&self) -> Result<Option<(PathBuf, tidings::DiskOptions)>, String> {
+        if !self.disk.unwrap_or(self.data.is_some()) {
+            return Ok(None);
+        }
+        let durability = match self.durability {
+            Durable::Sync => Durability::Sync,
+            Durable::Interval => Durability::Interval(self.sync_interval),
+            Durable::None => Durability::None,
+        };
+        let segment_bytes = (self.log.retention_bytes / 16).min(self.log.segment_bytes);
+        let options = tidings::DiskOptions { durability, segment_bytes, ..self.log.clone() };
+        let home = |name: &str, below: &str| Some(PathBuf::from(std::env::var_os(name).filter(|home| !home.is_empty())?).join(below));
+        let usual = || home("XDG_DATA_HOME", "tidings").or_else(|| home("HOME", ".local/share/tidings"));
+        match self.data.clone().or_else(usual) {
+            Some(data) => Ok(Some((data, options))),
+            None => Err("there is no home directory to keep the log in; say where with --data DIR".into()),
+        }
     }
 
     /// Whether anybody who reaches the hub may publish (N-30).
@@ -366,7 +407,13 @@ mod tests {
             ("end", "abort", ""),
             ("end", "never", "not one of clean, abort"),
             ("store", "memory", ""),
-            ("store", "disk", "comes with the durable log"),
+            ("store", "disk", ""),
+            ("store", "redis", "not one of memory, disk"),
+            ("durability", "interval", ""),
+            ("durability", "maybe", "not one of sync, interval, none"),
+            ("retention-bytes", "1KiB", "outside of what is allowed"),
+            ("retention-age", "off", ""),
+            ("retention-events", "off", ""),
             ("listen", "[::1]:0", ""),
             ("listen", "localhost:4680", ""),
             ("listen", ":4680", "0.0.0.0:4680"),

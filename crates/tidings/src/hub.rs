@@ -325,6 +325,11 @@ impl Hub {
         !self.0.draining.load(Ordering::Acquire)
     }
 
+    /// Why the store takes no events now, if it does not; it tries again by itself.
+    pub fn store_trouble(&self) -> Option<StoreError> {
+        self.0.store.report().refusing
+    }
+
     /// Subscribers now.
     pub fn subscribers(&self) -> u64 {
         self.0.delivery.subscribers()
@@ -339,6 +344,7 @@ impl Hub {
             let (events, bytes) = self.0.log.kept();
             (events as u64, bytes as u64)
         };
+        let report = self.0.store.report();
         Snapshot {
             subscribers: self.subscribers(),
             events: load(&counters.events),
@@ -350,6 +356,10 @@ impl Hub {
             shard_failures,
             kept_events,
             kept_bytes,
+            store_bytes: report.bytes,
+            store_refusing: report.refusing.is_some().into(),
+            store_torn_bytes: report.torn_bytes,
+            store_damaged_gaps: report.damaged_gaps,
             shards,
         }
         .text()

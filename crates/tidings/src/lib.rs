@@ -28,7 +28,9 @@ pub use self::http::{HubService, PeerAddr, Refusal, ResponseBody};
 pub use config::{AfterGap, Config, EndStyle, HeartbeatForm, LagPolicy, PrefixRule, Secret};
 pub use delivery::{Aborted, EventBody, EventStream};
 pub use hub::{Cursor, Granted, Hub, HubBuilder, Opened, PublishError, StartError, SubscribeError, Subscription, TopicInfo};
-pub use store::{Bounds, EventStore, Follower, MemoryStore, PageLimits, Promises, StoreError, StoreFuture};
+pub use store::{
+    Bounds, DiskOptions, DiskStore, Durability, EventStore, Follower, MemoryStore, OpenError, PageLimits, Promises, StoreError, StoreFuture,
+};
 pub use tidings_core::{
     Draft, Epoch, Event, EventError, EventId, Filter, GapReason, Grant, Item, Matchers, Message, Parser, Position, Record, Topic,
     TopicError, TopicMatcher, limits, shard::Page, wire,

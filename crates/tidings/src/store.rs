@@ -2,8 +2,10 @@
 //!
 //! A store orders events, keeps them as firmly as it promises, and reads them back. It knows no subscriber, token or HTTP.
 
+mod disk;
 mod memory;
 
+pub use disk::{DiskOptions, DiskStore, Durability, OpenError};
 pub use memory::MemoryStore;
 
 use std::{fmt, pin::Pin, sync::Arc};
@@ -47,6 +49,20 @@ pub struct Promises {
     pub serves_any_lag: bool,
 }
 
+/// What an operator should know of a store now.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct StoreReport {
+    /// Why it takes no events; it tries again by itself.
+    pub refusing: Option<StoreError>,
+    /// Bytes that the events take, where they are kept beside memory.
+    pub bytes: u64,
+    /// Bytes of an unfinished append that were cut off when it was opened.
+    pub torn_bytes: u64,
+    /// Runs of numbers that readers are told are damaged.
+    pub damaged_gaps: u64,
+}
+
 /// How much to read at once.
 #[derive(Clone, Copy, Debug)]
 pub struct PageLimits {
@@ -85,6 +101,11 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
 
     /// Topics of kept events in byte order after `after`, at most `limit`, each with its newest event.
     fn topics<'a>(&'a self, after: Option<&'a str>, limit: usize) -> StoreFuture<'a, Vec<(Topic, EventId)>>;
+
+    /// What an operator should know of it.
+    fn report(&self) -> StoreReport {
+        StoreReport::default()
+    }
 
     /// Sets who is handed what is appended from now on. Called once, before the first append.
     fn follow(&self, follower: Follower);

@@ -68,6 +68,10 @@ pub(crate) struct Snapshot {
     pub(crate) shard_failures: u64,
     pub(crate) kept_events: u64,
     pub(crate) kept_bytes: u64,
+    pub(crate) store_bytes: u64,
+    pub(crate) store_refusing: u64,
+    pub(crate) store_torn_bytes: u64,
+    pub(crate) store_damaged_gaps: u64,
     pub(crate) shards: ShardStats,
 }
 
@@ -90,6 +94,10 @@ impl Collector for Snapshot {
             ("connections", "Subscribers now", self.subscribers),
             ("window_events", "Events kept in memory", self.kept_events),
             ("window_bytes", "Bytes of events kept in memory", self.kept_bytes),
+            ("store_bytes", "Bytes of events kept on disk", self.store_bytes),
+            ("store_refusing", "1 while the store takes no events", self.store_refusing),
+            ("store_torn_bytes", "Bytes of an unfinished append that were cut off at the start", self.store_torn_bytes),
+            ("store_damaged_gaps", "Runs of events on disk that are damaged or missing", self.store_damaged_gaps),
         ];
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));

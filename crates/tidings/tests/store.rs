@@ -1,12 +1,22 @@
 //! The behaviour suite that every store must pass: order, resume, ids, gaps, retention. One table of stores, one list of behaviours.
 
 use std::sync::{Arc, Mutex};
-use tidings::{Event, EventStore, Filter, GapReason, Grant, Matchers, MemoryStore, PageLimits, Record, Topic, TopicMatcher};
+use tempfile::TempDir;
+use tidings::{
+    DiskOptions, DiskStore, Event, EventStore, Filter, GapReason, Grant, Matchers, MemoryStore, PageLimits, Record, Topic, TopicMatcher,
+};
 
-/// Room for about `events` small events.
-type Make = fn(events: usize) -> Arc<dyn EventStore>;
+/// Room for so many events; the directory, if it needs one, goes when the test is over.
+type Make = fn(events: usize) -> (Arc<dyn EventStore>, Option<TempDir>);
 
-const STORES: &[(&str, Make)] = &[("memory", |events| Arc::new(MemoryStore::new(usize::MAX, events).unwrap()))];
+const STORES: &[(&str, Make)] = &[
+    ("memory", |events| (Arc::new(MemoryStore::new(usize::MAX, events).unwrap()), None)),
+    ("disk", |events| {
+        let directory = tempfile::tempdir().unwrap();
+        let options = DiskOptions { retention_events: events as u64, ..DiskOptions::default() };
+        (Arc::new(DiskStore::open(directory.path(), options).unwrap()), Some(directory))
+    }),
+];
 
 const ALL: PageLimits = PageLimits { bytes: usize::MAX, events: usize::MAX, scanned: usize::MAX };
 
@@ -27,7 +37,8 @@ async fn read(store: &dyn EventStore, after: u64, topic: &str) -> (Vec<u64>, u64
 async fn for_every_store(events: usize, behaviour: impl AsyncFn(Arc<dyn EventStore>)) {
     for (name, make) in STORES {
         println!("store: {name}");
-        behaviour(make(events)).await;
+        let (store, _directory) = make(events);
+        behaviour(store).await;
     }
 }
 
@@ -54,7 +65,8 @@ async fn pages_are_bounded_and_never_beyond_what_was_asked() {
         let page = store.read_after(3, 7, &filter("a"), PageLimits { bytes: 1, ..ALL }).await.unwrap();
         assert_eq!((page.records.len(), page.covered_through), (1, 4), "one event may exceed the bound alone");
         let page = store.read_after(4, 7, &filter("b"), PageLimits { scanned: 2, ..ALL }).await.unwrap();
-        assert_eq!((page.records.len(), page.covered_through), (0, 6));
+        // One that looks up what it is asked for gets further with the same effort.
+        assert!(page.records.is_empty() && (6..=7).contains(&page.covered_through), "{page:?}");
         let page = store.read_after(6, 7, &filter("a"), ALL).await.unwrap();
         assert_eq!((page.records.len(), page.covered_through), (1, 7));
     })
@@ -142,6 +154,6 @@ async fn the_follower_gets_every_batch_in_order_and_times_never_go_back() {
 #[tokio::test]
 async fn a_new_log_has_a_new_epoch() {
     for (_, make) in STORES {
-        assert_ne!(make(1).bounds().epoch, make(1).bounds().epoch);
+        assert_ne!(make(1).0.bounds().epoch, make(1).0.bounds().epoch);
     }
 }

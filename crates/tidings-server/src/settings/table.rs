@@ -2,7 +2,7 @@
 //!
 //! A line says what may be written and which field it changes; how values are read is the parent module's.
 
-use super::{Kind, Setting};
+use super::{Durable, Kind, Setting};
 use std::{net::SocketAddr, time::Duration};
 use tidings::{AfterGap, EndStyle, HeartbeatForm, LagPolicy, limits};
 
@@ -16,6 +16,7 @@ const GIB: u64 = 1 << 30;
 const ACCESS: &str = "Listening and access";
 const STREAMS: &str = "Streams";
 const EVENTS: &str = "Events and requests";
+const KEEPING: &str = "Keeping events";
 const MEMORY: &str = "Memory and connections";
 const OPERATION: &str = "Operation";
 
@@ -290,17 +291,81 @@ pub(crate) static SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "store",
-        group: MEMORY,
+        group: KEEPING,
         kind: Kind::Choice {
-            of: &["memory"],
-            set: |_, text| match text {
-                "disk" => Err("`disk` comes with the durable log; this version has `memory`".into()),
-                _ => Ok(()),
+            of: &["memory", "disk"],
+            set: |s, text| {
+                s.disk = Some(text == "disk");
+                Ok(())
             },
         },
         default: "memory",
         rule: "N-41",
-        help: "Where events are kept. With `memory` they are gone after a restart, and readers are told",
+        help: "Where events are kept. With `memory` they are gone after a restart, and readers are told; `disk` is the default once `data` is set",
+    },
+    Setting {
+        name: "data",
+        group: KEEPING,
+        kind: Kind::Text {
+            form: "DIR",
+            set: |s, text| {
+                s.data = Some(text.into());
+                Ok(())
+            },
+        },
+        default: "",
+        rule: "N-41",
+        help: "The directory of the log on disk; without it `store = disk` takes tidings in the user's data directory",
+    },
+    Setting {
+        name: "durability",
+        group: KEEPING,
+        kind: Kind::Choice {
+            of: &["sync", "interval", "none"],
+            set: |s, text| {
+                s.durability = match text {
+                    "interval" => Durable::Interval,
+                    "none" => Durable::None,
+                    _ => Durable::Sync,
+                };
+                Ok(())
+            },
+        },
+        default: "sync",
+        rule: "N-4",
+        help: "When a publish is answered and delivered: once it is on disk, or once the system has it, to be synced now and then or whenever the system likes",
+    },
+    Setting {
+        name: "sync-interval",
+        group: KEEPING,
+        kind: Kind::Time { least: MS, most: HOUR, set: |s, time| s.sync_interval = time },
+        default: "1s",
+        rule: "N-4",
+        help: "How much a crash of the machine may undo with `durability = interval`",
+    },
+    Setting {
+        name: "retention-bytes",
+        group: KEEPING,
+        kind: Kind::Size { least: MIB, most: 1024 * 1024 * GIB, set: |s, bytes| s.log.retention_bytes = bytes },
+        default: "1GiB",
+        rule: "N-40",
+        help: "Bytes of the log on disk; beyond it the oldest events are removed, a sixteenth of it at a time",
+    },
+    Setting {
+        name: "retention-age",
+        group: KEEPING,
+        kind: Kind::TimeOrOff { least: SECOND, most: Duration::from_hours(24 * 3_650), set: |s, age| s.log.retention_age = age },
+        default: "1d",
+        rule: "N-40",
+        help: "Age after which events on disk may be removed",
+    },
+    Setting {
+        name: "retention-events",
+        group: KEEPING,
+        kind: Kind::CountOr { word: "off", most: 1 << 40, set: |s, count| s.log.retention_events = count.unwrap_or(u64::MAX) },
+        default: "off",
+        rule: "N-40",
+        help: "Events kept on disk; beyond it the oldest are no longer served",
     },
     Setting {
         name: "window-bytes",

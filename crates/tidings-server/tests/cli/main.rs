@@ -6,6 +6,7 @@
 #![cfg(unix)]
 
 mod client;
+mod crash;
 mod faulty;
 mod load;
 mod program;

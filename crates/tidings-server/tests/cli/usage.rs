@@ -35,7 +35,7 @@ fn wrong_usage() {
         (&["sreve"], none, "'serve'"),
         (&["serve", "--hartbeat", "1s"], none, "'--heartbeat'"),
         (&["serve", "--heartbeat", "15"], none, "--heartbeat: `15` is not a time; write a whole number and a unit"),
-        (&["serve", "--store", "disk"], none, "comes with the durable log"),
+        (&["serve", "--store", "redis"], none, "not one of memory, disk"),
         (&["serve", "--config", "/does/not/exist.toml"], none, "cannot read the settings file /does/not/exist.toml"),
         (&["serve", "--insecure-open=maybe"], none, "neither `true` nor `false`"),
         (&["serve"], &[("TIDINGS_LISTN", "x")], "`TIDINGS_LISTN` does not exist; the nearest name is `TIDINGS_LISTEN`"),

@@ -14,12 +14,16 @@ pub(crate) fn live() -> Response<ResponseBody> {
     answer(JSON, "{\"status\":\"ok\",\"reasons\":[]}")
 }
 
-/// The hub takes publishes and subscriptions.
+/// The hub takes publishes and subscriptions, and its store takes events.
 pub(crate) fn ready(hub: &Hub) -> Response<ResponseBody> {
-    if hub.is_ready() {
-        return live();
-    }
-    let mut response = answer(JSON, "{\"status\":\"unavailable\",\"reasons\":[\"draining\"]}");
+    let trouble = hub.store_trouble().is_some();
+    let reasons = match (hub.is_ready(), trouble) {
+        (true, false) => return live(),
+        (true, true) => "\"store\"",
+        (false, false) => "\"draining\"",
+        (false, true) => "\"draining\",\"store\"",
+    };
+    let mut response = answer(JSON, format!("{{\"status\":\"unavailable\",\"reasons\":[{reasons}]}}"));
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
     response

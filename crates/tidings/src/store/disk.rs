@@ -1,0 +1,275 @@
+//! A store on disk: a segmented log with one sync for everybody who waits, an index beside each finished segment, and numbers that are
+//! never given twice. The decision stands in `docs/design/durable-log.md`, the bytes in `docs/formats/log.md`.
+//!
+//! Here its parts are joined: the writer and the keeper, a thread each, and the log that readers see.
+
+#[cfg(test)]
+mod damage;
+mod evicted;
+mod files;
+mod format;
+mod index;
+mod keeper;
+mod log;
+mod recovery;
+mod scan;
+mod segment;
+#[cfg(test)]
+mod simulated;
+mod state;
+#[cfg(test)]
+mod trials;
+mod writer;
+
+use super::{Bounds, EventStore, Follower, PageLimits, Promises, StoreError, StoreFuture, StoreReport};
+use files::{Directory, Files, TakeError};
+use keeper::Keeper;
+use log::Log;
+use recovery::{Recovered, recover};
+use state::Durable;
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, OnceLock, PoisonError, mpsc},
+    thread::JoinHandle,
+    time::Duration,
+};
+use tidings_core::{Draft, EventId, Filter, GapReason, Position, Topic, limits, shard::Page};
+use tokio::sync::oneshot;
+use writer::{Queue, Waiting, Writer, store_error};
+
+/// Bytes that one append may have: offsets in a segment have 32 bits.
+const LARGEST: usize = 1 << 30;
+
+/// When an event counts as kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Durability {
+    /// Once it is on disk. Only then is it answered and delivered, so no crash undoes what anybody has seen.
+    Sync,
+    /// Once the system has it; synced at least this often. A crash of the system may undo as much, and readers are told so.
+    Interval(Duration),
+    /// Once the system has it; when it reaches the disk is the system's business. Readers are told what a crash may have undone.
+    None,
+}
+
+/// How a log is kept.
+#[derive(Clone, Debug)]
+pub struct DiskOptions {
+    /// When an event counts as kept.
+    pub durability: Durability,
+    /// Bytes on disk, indexes included; beyond it the oldest segments are removed. The segment being written always stays.
+    pub retention_bytes: u64,
+    /// Events; beyond it the oldest are no longer served, and removed by the segment.
+    pub retention_events: u64,
+    /// Age after which events may be removed: a segment goes when its newest event is older.
+    pub retention_age: Option<Duration>,
+    /// Bytes after which a new segment is begun, from 64 KiB to 1 GiB.
+    pub segment_bytes: u64,
+}
+
+impl Default for DiskOptions {
+    fn default() -> Self {
+        DiskOptions {
+            durability: Durability::Sync,
+            retention_bytes: limits::RETENTION_BYTES,
+            retention_events: u64::MAX,
+            retention_age: Some(Duration::from_millis(limits::RETENTION_MS)),
+            segment_bytes: limits::SEGMENT_BYTES,
+        }
+    }
+}
+
+/// Why a log could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process uses the directory.
+    #[error("the data directory {path} is used by another hub, process {by}; stop it, or choose another directory")]
+    InUse {
+        /// The directory.
+        path: String,
+        /// The other's process id, or `?`.
+        by: String,
+    },
+    /// It cannot be read or written, or holds something else.
+    #[error("the data directory {path} cannot be used: {error}")]
+    Io {
+        /// The directory.
+        path: String,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+/// The log on disk. Dropping it closes it properly.
+///
+/// ```
+/// use tidings::{DiskOptions, DiskStore, EventStore};
+/// # let directory = tempfile::tempdir()?;
+/// let store = DiskStore::open(directory.path(), DiskOptions::default())?;
+/// assert!(store.promises().durable);
+/// assert!(DiskStore::open(directory.path(), DiskOptions::default()).is_err(), "one hub has it");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct DiskStore {
+    log: Arc<Log>,
+    queue: Arc<Queue>,
+    follower: Arc<OnceLock<Follower>>,
+    durable: bool,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    torn: u64,
+}
+
+/// A log without its threads.
+struct Parts {
+    log: Arc<Log>,
+    writer: Writer,
+    keeper: Keeper,
+    torn: u64,
+}
+
+fn assemble(files: Arc<dyn Files>, options: DiskOptions, finished: Box<dyn Fn() + Send>) -> io::Result<Parts> {
+    let Recovered { epoch, durable, view, prior, kept, accepted_at, torn } = recover(&files, &options)?;
+    let given = view.head;
+    let log = Arc::new(Log::new(files, epoch, &options, view));
+    let durable: Arc<Durable> = Arc::new(durable);
+    let keeper = Keeper::new(log.clone(), durable.clone(), options.clone());
+    let writer = Writer {
+        log: log.clone(),
+        durable,
+        queue: Arc::default(),
+        follower: Arc::default(),
+        options,
+        finished,
+        file: None,
+        prior,
+        given,
+        kept,
+        accepted_at,
+        refusing: None,
+    };
+    Ok(Parts { log, writer, keeper, torn })
+}
+
+impl DiskStore {
+    /// Opens the log in a directory, or begins one there. Reads through what a crash may have left unfinished, so it may take a moment.
+    pub fn open(path: impl AsRef<Path>, mut options: DiskOptions) -> Result<DiskStore, OpenError> {
+        options.segment_bytes = options.segment_bytes.clamp(64 << 10, LARGEST as u64);
+        let path: PathBuf = path.as_ref().into();
+        let shown = path.display().to_string();
+        let io = |error| OpenError::Io { path: shown.clone(), error };
+        let directory = Directory::take(path).map_err(|error| match error {
+            TakeError::Locked(by) if by.is_empty() => OpenError::InUse { path: shown.clone(), by: "?".into() },
+            TakeError::Locked(by) => OpenError::InUse { path: shown.clone(), by },
+            TakeError::Io(error) => io(error),
+        })?;
+        let (tell, told) = mpsc::channel();
+        let durable = options.durability == Durability::Sync;
+        let finished = Box::new(move || {
+            // A keeper that is gone has nothing to do any more.
+            let _ = tell.send(());
+        });
+        let Parts { log, writer, keeper, torn } = assemble(Arc::new(directory), options, finished).map_err(io)?;
+        let (queue, follower) = (writer.queue.clone(), writer.follower.clone());
+        let thread = |name: &str| std::thread::Builder::new().name(name.into());
+        let keeper = thread("log-keeper").spawn(move || keeper.run(&told)).map_err(io)?;
+        let writer = thread("log-writer").spawn(move || writer.run()).map_err(io)?;
+        Ok(DiskStore { log, queue, follower, durable, threads: Mutex::new(vec![writer, keeper]), torn })
+    }
+
+    /// Closes the log: what was accepted is written and synced, and the next start need not read anything through. Waits for the disk.
+    pub fn close(&self) {
+        self.queue.close();
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // One that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+
+    /// Reads where waiting for the disk holds up nobody else.
+    fn read<'a, T: Send + 'static>(&self, what: impl FnOnce(&Log) -> io::Result<T> + Send + 'static) -> StoreFuture<'a, T> {
+        let log = self.log.clone();
+        Box::pin(async move {
+            let read = match tokio::runtime::Handle::try_current() {
+                Ok(runtime) => runtime.spawn_blocking(move || what(&log)).await.unwrap_or_else(|error| Err(io::Error::other(error))),
+                Err(_) => what(&log),
+            };
+            read.map_err(|error| store_error(&error))
+        })
+    }
+}
+
+impl Drop for DiskStore {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl EventStore for DiskStore {
+    fn promises(&self) -> Promises {
+        Promises { durable: self.durable, serves_any_lag: true }
+    }
+
+    fn bounds(&self) -> Bounds {
+        self.log.bounds()
+    }
+
+    fn append(&self, batch: Vec<Draft>, now: u64) -> StoreFuture<'_, Vec<EventId>> {
+        let (answer, answered) = oneshot::channel();
+        let too_large = batch.iter().map(Draft::cost).sum::<usize>() > LARGEST;
+        let pushed = !too_large && self.queue.push(Waiting { drafts: batch, now, answer });
+        Box::pin(async move {
+            match answered.await {
+                Ok(answer) => answer,
+                Err(_) if too_large => Err(StoreError::Unavailable(format!("an append may have at most {LARGEST} bytes"))),
+                Err(_) => Err(StoreError::Unavailable(format!("the log {}", if pushed { "failed" } else { "is closed" }))),
+            }
+        })
+    }
+
+    fn read_after<'a>(&'a self, after: u64, up_to: u64, filter: &'a Filter, limits: PageLimits) -> StoreFuture<'a, Page> {
+        let filter = filter.clone();
+        self.read(move |log| log.read_after(after, up_to, &filter, limits))
+    }
+
+    fn missing_after<'a>(&'a self, after: u64, filter: &'a Filter) -> StoreFuture<'a, Option<GapReason>> {
+        if self.log.keeps_all_after(after) {
+            return Box::pin(std::future::ready(Ok(None)));
+        }
+        let filter = filter.clone();
+        self.read(move |log| log.missing_after(after, &filter))
+    }
+
+    fn resolve<'a>(&'a self, id: &'a str) -> StoreFuture<'a, Option<Position>> {
+        let id = id.to_owned();
+        self.read(move |log| log.resolve(&id))
+    }
+
+    fn newest<'a>(&'a self, topic: &'a Topic) -> StoreFuture<'a, Option<EventId>> {
+        let topic = topic.clone();
+        self.read(move |log| log.newest(&topic))
+    }
+
+    fn topics<'a>(&'a self, after: Option<&'a str>, limit: usize) -> StoreFuture<'a, Vec<(Topic, EventId)>> {
+        let after = after.map(str::to_owned);
+        self.read(move |log| log.topics(after.as_deref(), limit))
+    }
+
+    fn report(&self) -> StoreReport {
+        let (bytes, damaged_gaps) = self.log.sizes();
+        StoreReport { refusing: self.queue.refusing(), bytes, torn_bytes: self.torn, damaged_gaps }
+    }
+
+    fn follow(&self, follower: Follower) {
+        assert!(self.follower.set(follower).is_ok(), "a store has one follower");
+    }
+}
+
+impl fmt::Debug for DiskStore {
+    /// Sizes, not contents: a log in a log file helps nobody and may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DiskStore").field("bounds", &self.log.bounds()).finish_non_exhaustive()
+    }
+}

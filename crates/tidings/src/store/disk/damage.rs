@@ -1,0 +1,223 @@
+//! Bad days: files that were cut, zeroed, flipped or taken away, disks without room, directories that are gone. Whatever is served is what
+//! was published, and whatever is not served is told (N-14).
+
+use super::{
+    DiskOptions, Parts, assemble,
+    files::Files,
+    format::{segment_name, serial_of},
+    log::Log,
+    simulated::{Random, Simulated},
+    writer::{Waiting, Writer},
+};
+use crate::store::{PageLimits, StoreError};
+use std::{collections::BTreeMap, sync::Arc};
+use tidings_core::{Event, EventId, Filter, GapReason, Grant, Matchers, Record, TopicMatcher};
+use tokio::sync::oneshot;
+
+const TOPICS: [&str; 3] = ["a", "b", "c"];
+
+fn open(disk: &Simulated) -> Parts {
+    let options = DiskOptions { segment_bytes: 1_500, retention_age: None, ..DiskOptions::default() };
+    assemble(Arc::new(disk.clone()), options, Box::new(|| ())).expect("a damaged log opens")
+}
+
+fn append(writer: &mut Writer, events: Vec<Event>) -> Result<Vec<EventId>, StoreError> {
+    let (answer, mut answered) = oneshot::channel();
+    writer.refusing = None;
+    writer.commit(vec![Waiting { drafts: events.into_iter().map(Record::draft).collect(), now: 1, answer }]);
+    answered.try_recv().expect("an answer")
+}
+
+/// A log of several segments, single events and batches, closed properly or not.
+fn filled(closed: bool) -> (Simulated, BTreeMap<u64, String>) {
+    let (disk, mut all) = (Simulated::new(1, None), BTreeMap::new());
+    for life in 0..3 {
+        let Parts { mut writer, keeper, log, .. } = open(&disk);
+        for request in 0..16 {
+            let count = if request % 4 == 0 { 3 } else { 1 };
+            let event = |n: u64| Event::new(TOPICS[(request + n) as usize % 3], format!("{life} {request} {n}")).unwrap();
+            append(&mut writer, (0..count).map(event).collect()).unwrap();
+            let head = log.bounds().head;
+            all.extend((0..count).map(|n| (head + 1 + n - count, format!("{life} {request} {n}"))));
+        }
+        keeper.work(None);
+        if closed || life < 2 {
+            writer.queue.close();
+            writer.run();
+            keeper.work(None);
+        }
+        disk.kill();
+    }
+    (disk, all)
+}
+
+/// What a reader of these topics gets, and which numbers it is told are gone.
+fn read(log: &Log, matcher: TopicMatcher) -> (BTreeMap<u64, String>, Vec<(u64, u64)>) {
+    let filter = Filter::new(Matchers::from(matcher), &Grant::full());
+    let (mut after, head) = (log.bounds().floor, log.bounds().head);
+    let (mut events, mut gone) = (BTreeMap::new(), Vec::new());
+    while after < head {
+        let page = log.read_after(after, head, &filter, PageLimits { bytes: 4_000, events: 7, scanned: 100 }).unwrap();
+        assert!(page.covered_through > after, "no progress after {after}");
+        if page.lost.is_some() {
+            let to = page.records.first().map_or(page.covered_through, |record| record.position().sequence - 1);
+            gone.push((after, to));
+        }
+        events.extend(page.records.iter().map(|record| (record.position().sequence, record.data().into_owned())));
+        after = page.covered_through;
+    }
+    (events, gone)
+}
+
+fn check(what: &str, log: &Log, all: &BTreeMap<u64, String>, by_sequence: &BTreeMap<u64, &str>) {
+    for matcher in [TopicMatcher::all(), TopicMatcher::exact("b").unwrap(), TopicMatcher::prefix("c").unwrap()] {
+        let (events, gone) = read(log, matcher.clone());
+        for (sequence, data) in &events {
+            assert_eq!(all.get(sequence), Some(data), "{what}: {sequence} is another event");
+        }
+        for sequence in all.keys().filter(|sequence| matcher == TopicMatcher::all() || by_sequence[sequence] == format!("{matcher:?}")) {
+            let told = gone.iter().any(|(after, to)| after < sequence && sequence <= to);
+            assert!(events.contains_key(sequence) || told, "{what}: {sequence} is missing silently for {matcher:?}; told {gone:?}");
+        }
+    }
+}
+
+/// Every file, at every place where something begins or ends and at random ones.
+#[test]
+fn damage_is_never_served_and_never_hidden() {
+    let (disk, all) = filled(true);
+    let by_sequence: BTreeMap<u64, &str> = {
+        let Parts { log, .. } = open(&disk.copy());
+        let mut topics = BTreeMap::new();
+        for (topic, shown) in [("a", "=a"), ("b", "=b"), ("c", "c/**")] {
+            topics.extend(read(&log, TopicMatcher::exact(topic).unwrap()).0.into_keys().map(|sequence| (sequence, shown)));
+        }
+        topics
+    };
+    assert_eq!(by_sequence.len(), all.len(), "the undamaged log");
+    let mut random = Random(7);
+    let names = disk.names().unwrap();
+    assert!(names.len() > 8, "{names:?}");
+    for name in &names {
+        let mut len = 0;
+        disk.damage(name, |contents| len = contents.len() as u64);
+        let mut places: Vec<u64> = vec![0, 1, 8, 63, 64, 65, 112, len - 41, len - 40, len - 1];
+        places.extend((0..30).map(|_| random.below(len)));
+        for place in places.into_iter().filter(|place| *place < len) {
+            let bit = 1 << random.below(8);
+            let stretch = (1 + random.below(200)) as usize;
+            let at = place as usize;
+            for way in ["cut", "flipped", "zeroed"] {
+                let damaged = disk.copy();
+                damaged.damage(name, |contents| match way {
+                    "cut" => contents.truncate(at),
+                    "flipped" => contents[at] ^= bit,
+                    _ => contents[at..].iter_mut().take(stretch).for_each(|byte| *byte = 0),
+                });
+                let Parts { log, mut writer, keeper, .. } = open(&damaged);
+                let what = format!("{name} {way} at {place} of {len}");
+                check(&what, &log, &all, &by_sequence);
+                // It goes on, above every number that was given, and the same is found once more.
+                let id = append(&mut writer, vec![Event::new("new", "event").unwrap()]).unwrap();
+                assert_eq!(id.len(), 1);
+                let head = log.bounds().head;
+                assert!(head > *all.last_key_value().unwrap().0, "{what}: {head} was given before");
+                keeper.work(None);
+                damaged.kill();
+                let mut more = all.clone();
+                more.insert(head, "event".into());
+                let mut topics = by_sequence.clone();
+                topics.insert(head, "new");
+                check(&format!("{what}, opened again"), &open(&damaged).log, &more, &topics);
+            }
+        }
+    }
+}
+
+#[test]
+fn files_that_are_gone() {
+    let (disk, all) = filled(true);
+    let topics: BTreeMap<u64, &str> = all.keys().map(|sequence| (*sequence, "")).collect();
+    for name in disk.names().unwrap() {
+        let damaged = disk.copy();
+        damaged.remove(&name).unwrap();
+        check(&format!("without {name}"), &open(&damaged).log, &all, &topics);
+    }
+}
+
+/// A killed program's newest segment: what stands before something that was synced later is damage, not a torn tail.
+#[test]
+fn damage_before_a_later_sync_is_told() {
+    let (disk, all) = filled(false);
+    let newest = disk.names().unwrap().into_iter().filter_map(|name| serial_of(&name, "log")).max().unwrap();
+    let newest = segment_name(newest);
+    disk.damage(&newest, |contents| contents[70] ^= 1);
+    let Parts { log, .. } = open(&disk);
+    let (events, gone) = read(&log, TopicMatcher::all());
+    assert!(!gone.is_empty() && events.len() < all.len());
+    let reason = log.read_after(
+        gone[0].0,
+        u64::MAX,
+        &Filter::new(Matchers::all(), &Grant::full()),
+        PageLimits { bytes: 1, events: 1, scanned: 100 },
+    );
+    assert_eq!(reason.unwrap().lost, Some(GapReason::Damaged));
+    assert!(all.keys().all(|sequence| events.contains_key(sequence) || gone.iter().any(|(after, to)| after < sequence && sequence <= to)));
+}
+
+/// N-5: no space is 507, everything else 503; nothing is half-stored, and it goes on by itself.
+#[test]
+fn a_disk_that_refuses() {
+    let disk = Simulated::new(3, None);
+    let Parts { mut writer, log, .. } = open(&disk);
+    let event = |n: usize| Event::new("a", n.to_string()).unwrap();
+    let mut kept = Vec::new();
+    for n in 0..300 {
+        disk.fail_one_in(if n % 50 < 25 { 3 } else { 0 });
+        match append(&mut writer, vec![event(n), event(n)]) {
+            Ok(_) => kept.extend([n.to_string(), n.to_string()]),
+            Err(error) => {
+                assert!(n % 50 < 25, "{error}");
+                assert!(matches!(error, StoreError::NoSpace | StoreError::Unavailable(_)));
+            }
+        }
+        disk.fail_one_in(0);
+        assert!(read(&log, TopicMatcher::all()).0.into_values().eq(kept.iter().cloned()), "after {n}");
+    }
+    assert!((300..600).contains(&kept.len()), "{}", kept.len());
+    drop(writer);
+    disk.kill();
+    assert!(read(&open(&disk).log, TopicMatcher::all()).0.into_values().eq(kept), "after a restart");
+}
+
+#[test]
+fn a_directory_that_is_gone() {
+    let disk = Simulated::new(4, None);
+    let Parts { mut writer, .. } = open(&disk);
+    append(&mut writer, vec![Event::new("a", "1").unwrap()]).unwrap();
+    disk.take_away();
+    let refused = append(&mut writer, vec![Event::new("a", "2").unwrap()]);
+    assert!(matches!(&refused, Err(StoreError::Unavailable(why)) if why.contains("removed")), "{refused:?}");
+}
+
+/// Nobody publishes to a hub that says it is not ready: it finds out by itself that the disk works again.
+#[test]
+fn it_recovers_without_a_publish() {
+    let disk = Simulated::new(5, None);
+    let Parts { writer, .. } = open(&disk);
+    let queue = writer.queue.clone();
+    let thread = std::thread::spawn(move || writer.run());
+    disk.fail_one_in(1);
+    let (answer, answered) = oneshot::channel();
+    assert!(queue.push(Waiting { drafts: vec![Record::draft(Event::new("a", "1").unwrap())], now: 1, answer }));
+    assert!(answered.blocking_recv().unwrap().is_err());
+    assert!(queue.refusing().is_some());
+    disk.fail_one_in(0);
+    let began = std::time::Instant::now();
+    while queue.refusing().is_some() {
+        assert!(began.elapsed().as_secs() < 60, "still refusing");
+        std::thread::yield_now();
+    }
+    queue.close();
+    thread.join().unwrap();
+}

@@ -1,0 +1,478 @@
+//! Where things are in a segment: offsets by position, events by topic and by publisher's id. In memory while the segment is written,
+//! in a file of checked pages afterwards.
+//!
+//! It knows names and places in one segment, neither records nor what a reader may have.
+
+use super::{
+    files::{File, Files},
+    format::{VERSION, check_version, index_name, invalid, u16_at, u32_at, u64_at},
+};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    io,
+    ops::{Bound, Range},
+    sync::Arc,
+};
+use tidings_core::{Epoch, Record};
+
+/// The offset of an event that cannot be read.
+pub(super) const DAMAGED: u32 = u32::MAX;
+/// The name under which events are found that cannot be read: they may have had any topic, and no topic is empty.
+pub(super) const UNREADABLE: &str = "";
+
+const PAGE: usize = 4_096;
+const CONTENTS: usize = PAGE - 4;
+const MAGIC: &[u8; 8] = b"TIDINDEX";
+const HEADER: usize = 72;
+/// Entries between two fences.
+const FENCED: usize = 16;
+/// Pages kept while one question is answered: of each part one or two.
+const CACHED: usize = 8;
+
+/// What names are looked up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Names {
+    Topics,
+    Ids,
+}
+
+/// The events with a name: how many come before each of them in the segment, ascending.
+#[derive(Debug)]
+pub(super) enum List<'a> {
+    Memory(&'a [u32]),
+    File { reader: &'a Reader<'a>, start: u64, count: usize },
+}
+
+impl List<'_> {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            List::Memory(list) => list.len(),
+            List::File { count, .. } => *count,
+        }
+    }
+
+    pub(super) fn get(&self, at: usize) -> io::Result<u32> {
+        match self {
+            List::Memory(list) => Ok(list[at]),
+            List::File { reader, start, .. } => reader.u32(start + 4 * at as u64),
+        }
+    }
+
+    pub(super) fn last(&self) -> io::Result<Option<u32>> {
+        self.len().checked_sub(1).map(|last| self.get(last)).transpose()
+    }
+
+    /// How many are below.
+    pub(super) fn below(&self, event: u32) -> io::Result<usize> {
+        let (mut from, mut to) = (0, self.len());
+        while from < to {
+            let middle = from + (to - from) / 2;
+            if self.get(middle)? < event {
+                from = middle + 1;
+            } else {
+                to = middle;
+            }
+        }
+        Ok(from)
+    }
+}
+
+/// What both forms answer.
+pub(super) trait Index {
+    /// Shows the names from one on in byte order until told to stop.
+    fn visit(&self, names: Names, from: &str, each: &mut dyn FnMut(&str, List<'_>) -> io::Result<bool>) -> io::Result<()>;
+    /// Where an event begins.
+    fn offset(&self, event: u32) -> io::Result<u32>;
+}
+
+/// Asks for the events of one name.
+pub(super) fn find<T>(
+    index: &dyn Index,
+    names: Names,
+    name: &str,
+    mut then: impl FnMut(List<'_>) -> io::Result<Option<T>>,
+) -> io::Result<Option<T>> {
+    let mut found = None;
+    index.visit(names, name, &mut |at, list| {
+        if at == name {
+            found = then(list)?;
+        }
+        Ok(false)
+    })?;
+    Ok(found)
+}
+
+/// The index of a segment that is being written, or whose file is not there yet.
+#[derive(Debug, Default)]
+pub(super) struct MemoryIndex {
+    pub(super) offsets: Vec<u32>,
+    topics: BTreeMap<Box<str>, Vec<u32>>,
+    ids: BTreeMap<Box<str>, Vec<u32>>,
+    /// About how much memory it takes.
+    pub(super) bytes: usize,
+}
+
+impl MemoryIndex {
+    /// The next event of the segment.
+    pub(super) fn push(&mut self, offset: u32, record: &Record) {
+        // A name's entry in the tree, its text and its list; then four bytes an event.
+        const NAME: usize = 80;
+        let event = self.offsets.len() as u32;
+        self.offsets.push(offset);
+        self.bytes += 4;
+        let MemoryIndex { topics, ids, bytes, .. } = self;
+        let mut put = |names: &mut BTreeMap<Box<str>, Vec<u32>>, name: &str| {
+            *bytes += 4;
+            match names.get_mut(name) {
+                Some(list) => list.push(event),
+                None => {
+                    *bytes += NAME + name.len();
+                    names.insert(name.into(), vec![event]);
+                }
+            }
+        };
+        for topic in record.topics() {
+            put(topics, topic.as_str());
+        }
+        if let Some(id) = record.publisher_id() {
+            put(ids, id);
+        }
+    }
+
+    /// An event that is there by its number and cannot be read.
+    pub(super) fn push_damaged(&mut self) {
+        let event = self.offsets.len() as u32;
+        self.topics.entry(UNREADABLE.into()).or_default().push(event);
+        self.offsets.push(DAMAGED);
+    }
+
+    /// Forgets all events but so many.
+    pub(super) fn truncate(&mut self, count: usize) {
+        self.offsets.truncate(count);
+        for names in [&mut self.topics, &mut self.ids] {
+            names.retain(|_, list| {
+                list.truncate(list.partition_point(|&event| (event as usize) < count));
+                !list.is_empty()
+            });
+        }
+    }
+
+    fn names(&self, names: Names) -> &BTreeMap<Box<str>, Vec<u32>> {
+        match names {
+            Names::Topics => &self.topics,
+            Names::Ids => &self.ids,
+        }
+    }
+
+    /// Writes it to its file. Not synced: what a crash leaves of it does not check, and is made again.
+    pub(super) fn save(&self, files: &dyn Files, serial: u64, about: &About) -> io::Result<()> {
+        let [topics, ids] = [&self.topics, &self.ids].map(sections);
+        let mut contents = Vec::from(MAGIC);
+        contents.extend(VERSION.to_le_bytes());
+        contents.extend([0; 2]);
+        contents.extend(about.epoch.0.to_le_bytes());
+        for number in [about.first, about.len, about.accepted_at] {
+            contents.extend(number.to_le_bytes());
+        }
+        contents.extend((self.offsets.len() as u32).to_le_bytes());
+        for section in topics.iter().chain(&ids) {
+            contents.extend((section.len() as u32).to_le_bytes());
+        }
+        contents.extend([0; 4]);
+        contents.extend(self.offsets.iter().flat_map(|offset| offset.to_le_bytes()));
+        for section in topics.iter().chain(&ids) {
+            contents.extend(section);
+        }
+        let mut bytes = Vec::with_capacity(contents.len() / CONTENTS * PAGE + PAGE);
+        for (page, part) in contents.chunks(CONTENTS).enumerate() {
+            let from = bytes.len();
+            bytes.extend(part);
+            bytes.resize(from + CONTENTS, 0);
+            bytes.extend(page_checksum(serial, page as u64, &bytes[from..]).to_le_bytes());
+        }
+        let name = index_name(serial);
+        let _ = files.remove(&name);
+        let file = files.create(&name)?;
+        file.write_at(&bytes, 0)
+    }
+}
+
+/// Postings, entries and fences.
+fn sections(names: &BTreeMap<Box<str>, Vec<u32>>) -> [Vec<u8>; 3] {
+    let [mut postings, mut entries, mut fences] = [Vec::new(), Vec::new(), Vec::new()];
+    let put_name = |to: &mut Vec<u8>, name: &str| {
+        to.extend((name.len() as u16).to_le_bytes());
+        to.extend(name.as_bytes());
+    };
+    for (n, (name, list)) in names.iter().enumerate() {
+        if n % FENCED == 0 {
+            put_name(&mut fences, name);
+            fences.extend((entries.len() as u32).to_le_bytes());
+        }
+        put_name(&mut entries, name);
+        entries.extend((list.len() as u32).to_le_bytes());
+        entries.extend((postings.len() as u32 / 4).to_le_bytes());
+        postings.extend(list.iter().flat_map(|event| event.to_le_bytes()));
+    }
+    [postings, entries, fences]
+}
+
+fn page_checksum(serial: u64, page: u64, contents: &[u8]) -> u32 {
+    let place = crc32c::crc32c_append(crc32c::crc32c(&serial.to_le_bytes()), &page.to_le_bytes());
+    crc32c::crc32c_append(place, contents)
+}
+
+impl Index for MemoryIndex {
+    fn visit(&self, names: Names, from: &str, each: &mut dyn FnMut(&str, List<'_>) -> io::Result<bool>) -> io::Result<()> {
+        for (name, list) in self.names(names).range::<str, _>((Bound::Included(from), Bound::Unbounded)) {
+            if !each(name, List::Memory(list))? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn offset(&self, event: u32) -> io::Result<u32> {
+        Ok(self.offsets[event as usize])
+    }
+}
+
+/// What an index says of its segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct About {
+    pub(super) epoch: Epoch,
+    pub(super) first: u64,
+    /// Bytes of the segment that count, without its footer.
+    pub(super) len: u64,
+    pub(super) accepted_at: u64,
+    pub(super) count: u32,
+}
+
+/// The index of a finished segment, in its file: what is kept of it in memory.
+#[derive(Debug)]
+pub(super) struct FileIndex {
+    serial: u64,
+    pub(super) about: About,
+    parts: [Part; 2],
+}
+
+#[derive(Debug)]
+struct Part {
+    postings: u64,
+    entries: Range<u64>,
+    fences: Vec<(Box<str>, u64)>,
+}
+
+impl FileIndex {
+    /// Opens an index; an error if anything needed later is missing or does not check.
+    pub(super) fn open(files: &dyn Files, serial: u64) -> io::Result<FileIndex> {
+        let file = files.open(&index_name(serial))?;
+        let len = file.len()?;
+        let reader = Reader::new(file, serial, None);
+        let header = reader.read(0, HEADER)?;
+        if header[..8] != *MAGIC {
+            return Err(invalid("not an index"));
+        }
+        check_version(&header, "an index")?;
+        let about = About {
+            epoch: Epoch(u32_at(&header, 12)),
+            first: u64_at(&header, 16),
+            len: u64_at(&header, 24),
+            accepted_at: u64_at(&header, 32),
+            count: u32_at(&header, 40),
+        };
+        let mut at = HEADER as u64 + 4 * u64::from(about.count);
+        let mut section = |n: usize| {
+            let from = at;
+            at += u64::from(u32_at(&header, 44 + 4 * n));
+            from..at
+        };
+        let mut part = |n: usize| -> io::Result<Part> {
+            let (postings, entries, fences) = (section(n).start, section(n + 1), section(n + 2));
+            Ok(Part { postings, entries, fences: reader.fences(fences)? })
+        };
+        let parts = [part(0)?, part(3)?];
+        if len != at.div_ceil(CONTENTS as u64) * PAGE as u64 {
+            return Err(invalid("an index that is cut off"));
+        }
+        Ok(FileIndex { serial, about, parts })
+    }
+
+    /// For the length of one question: readers never keep a file open that retention may remove.
+    pub(super) fn reader(&self, files: &dyn Files) -> io::Result<Reader<'_>> {
+        Ok(Reader::new(files.open(&index_name(self.serial))?, self.serial, Some(self)))
+    }
+}
+
+/// Reads an index's pages, and believes none that does not check.
+#[derive(Debug)]
+pub(super) struct Reader<'a> {
+    file: Arc<dyn File>,
+    serial: u64,
+    index: Option<&'a FileIndex>,
+    pages: RefCell<Vec<(u64, Vec<u8>)>>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(file: Arc<dyn File>, serial: u64, index: Option<&'a FileIndex>) -> Reader<'a> {
+        Reader { file, serial, index, pages: RefCell::default() }
+    }
+
+    fn on_page<T>(&self, page: u64, then: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
+        let mut pages = self.pages.borrow_mut();
+        if let Some(at) = pages.iter().position(|(of, _)| *of == page) {
+            return Ok(then(&pages[at].1));
+        }
+        let mut bytes = vec![0; PAGE];
+        if self.file.read_at(&mut bytes, page * PAGE as u64)? < PAGE {
+            return Err(invalid("an index that is cut off"));
+        }
+        if page_checksum(self.serial, page, &bytes[..CONTENTS]) != u32_at(&bytes, CONTENTS) {
+            return Err(invalid("a page of an index does not check"));
+        }
+        bytes.truncate(CONTENTS);
+        let answer = then(&bytes);
+        if pages.len() == CACHED {
+            pages.remove(0);
+        }
+        pages.push((page, bytes));
+        Ok(answer)
+    }
+
+    fn read(&self, mut at: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(len);
+        while bytes.len() < len {
+            let from = (at % CONTENTS as u64) as usize;
+            self.on_page(at / CONTENTS as u64, |page| {
+                let part = &page[from..CONTENTS.min(from + len - bytes.len())];
+                bytes.extend(part);
+                at += part.len() as u64;
+            })?;
+        }
+        Ok(bytes)
+    }
+
+    fn u32(&self, at: u64) -> io::Result<u32> {
+        let from = (at % CONTENTS as u64) as usize;
+        if from + 4 <= CONTENTS {
+            return self.on_page(at / CONTENTS as u64, |page| u32_at(page, from));
+        }
+        self.read(at, 4).map(|bytes| u32_at(&bytes, 0))
+    }
+
+    fn name(&self, at: &mut u64) -> io::Result<String> {
+        let len = usize::from(u16_at(&self.read(*at, 2)?, 0));
+        let name = self.read(*at + 2, len)?;
+        *at += 2 + len as u64;
+        String::from_utf8(name).map_err(|_| invalid("a name in an index is not text"))
+    }
+
+    fn fences(&self, section: Range<u64>) -> io::Result<Vec<(Box<str>, u64)>> {
+        let (mut fences, mut at) = (Vec::new(), section.start);
+        while at < section.end {
+            let name = self.name(&mut at)?;
+            fences.push((name.into(), u64::from(self.u32(at)?)));
+            at += 4;
+        }
+        Ok(fences)
+    }
+}
+
+impl Index for Reader<'_> {
+    fn visit(&self, names: Names, from: &str, each: &mut dyn FnMut(&str, List<'_>) -> io::Result<bool>) -> io::Result<()> {
+        let Some(index) = self.index else { return Ok(()) };
+        let part = &index.parts[names as usize];
+        let fence = part.fences.partition_point(|(name, _)| **name <= *from).saturating_sub(1);
+        let Some((_, offset)) = part.fences.get(fence) else { return Ok(()) };
+        let mut at = part.entries.start + offset;
+        while at < part.entries.end {
+            let name = self.name(&mut at)?;
+            let (count, start) = (self.u32(at)?, self.u32(at + 4)?);
+            at += 8;
+            if *name < *from {
+                continue;
+            }
+            let list = List::File { reader: self, start: part.postings + 4 * u64::from(start), count: count as usize };
+            if !each(&name, list)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn offset(&self, event: u32) -> io::Result<u32> {
+        self.u32(HEADER as u64 + 4 * u64::from(event))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::disk::files::Directory;
+    use proptest::prelude::*;
+    use tidings_core::{Event, Position};
+
+    fn contents(index: &impl Index, names: Names, from: &str) -> Vec<(String, Vec<u32>)> {
+        let mut all = Vec::new();
+        let mut each = |name: &str, list: List<'_>| {
+            let events = (0..list.len()).map(|at| list.get(at)).collect::<io::Result<_>>()?;
+            for &event in &events {
+                let events: &Vec<u32> = &events;
+                assert_eq!(list.below(event)?, events.partition_point(|&e| e < event));
+            }
+            all.push((name.to_owned(), events));
+            Ok(true)
+        };
+        index.visit(names, from, &mut each).unwrap();
+        all
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        /// The file says what the memory said, over many pages; any flipped bit in it is noticed or without effect.
+        #[test]
+        fn file_and_memory_agree(events in prop::collection::vec((0u32..2_000, prop::option::of(0u8..9)), 1..3_000), from in 0u32..2_000, flip: prop::sample::Index) {
+            let directory = tempfile::tempdir().unwrap();
+            let files = Directory::take(directory.path().into()).unwrap();
+            let mut index = MemoryIndex::default();
+            for (n, (topic, id)) in events.iter().enumerate() {
+                let event = Event::new(&format!("topic/{topic}"), "d").unwrap().with_id(&id.map(|id| format!("id-{id}")).unwrap_or_default()).unwrap();
+                let position = Position { epoch: Epoch(1), sequence: n as u64 + 1 };
+                index.push(n as u32 * 7, &Record::draft(event).seal(position, 0));
+            }
+            let about = About { epoch: Epoch(1), first: 1, len: 9, accepted_at: 3, count: events.len() as u32 };
+            index.save(&files, 5, &about).unwrap();
+            let file = FileIndex::open(&files, 5).unwrap();
+            prop_assert_eq!(file.about, about);
+            let reader = file.reader(&files).unwrap();
+            for names in [Names::Topics, Names::Ids] {
+                for from in ["", &format!("topic/{from}"), "zzz"] {
+                    prop_assert_eq!(contents(&reader, names, from), contents(&index, names, from));
+                }
+            }
+            for event in 0..events.len() as u32 {
+                prop_assert_eq!(reader.offset(event).unwrap(), index.offset(event).unwrap());
+            }
+            let path = directory.path().join(index_name(5));
+            let mut bytes = std::fs::read(&path).unwrap();
+            let at = flip.index(bytes.len() * 8);
+            bytes[at / 8] ^= 1 << (at % 8);
+            std::fs::write(&path, bytes).unwrap();
+            let read_all = || -> io::Result<()> {
+                let file = FileIndex::open(&files, 5)?;
+                let reader = file.reader(&files)?;
+                for names in [Names::Topics, Names::Ids] {
+                    reader.visit(names, "", &mut |_, list| {
+                        for at in 0..list.len() {
+                            list.get(at)?;
+                        }
+                        Ok(true)
+                    })?;
+                }
+                (0..events.len() as u32).try_for_each(|event| reader.offset(event).map(drop))
+            };
+            prop_assert!(read_all().is_err(), "every page is read, so every flip is seen");
+        }
+    }
+}

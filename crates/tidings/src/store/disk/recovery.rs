@@ -1,0 +1,246 @@
+//! Opening a directory: what is in it, what a crash left of it, and from which number on the log goes (the rules stand in
+//! `docs/formats/log.md`). Everything that reads well is kept, and everything that is missing becomes a gap.
+//!
+//! It runs before the first reader and the first publisher.
+
+use super::{
+    DiskOptions, Durability,
+    files::{Files, Why},
+    format::{FOOTER, Footer, Gap, HEADER, Missing, SegmentHeader, State, index_name, segment_name, serial_of},
+    index::FileIndex,
+    log::View,
+    scan::{End, scan},
+    segment::{Kept, Segment},
+    state::{Durable, load},
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io::{self, ErrorKind},
+    sync::Arc,
+};
+use tidings_core::Epoch;
+
+/// A log that is ready.
+#[derive(Debug)]
+pub(super) struct Recovered {
+    pub(super) epoch: Epoch,
+    pub(super) durable: Durable,
+    pub(super) view: View,
+    pub(super) prior: (u64, u64),
+    pub(super) kept: u64,
+    pub(super) accepted_at: u64,
+    /// Bytes of a torn tail that were cut off.
+    pub(super) torn: u64,
+}
+
+/// Numbers that a lost state file may have reserved beyond what is found.
+const UNKNOWN: u64 = 1 << 20;
+
+/// Opens the log in a directory, or begins one.
+pub(super) fn recover(files: &Arc<dyn Files>, options: &DiskOptions) -> io::Result<Recovered> {
+    let Found { mut headers, newest, damaged } = headers(&**files)?;
+    let (mut state, known) = match load(&**files) {
+        Ok(Some(state)) => (state, true),
+        Ok(None) if headers.is_empty() => (State::new(Epoch(files.random()?)), true),
+        Err(error) if error.kind() != ErrorKind::InvalidData => return Err(error),
+        other => {
+            tracing::error!(?other, "the state file is missing or damaged; the log is opened without it, and readers may be told of gaps");
+            let newest = headers.values().next_back();
+            (State::new(newest.map_or(Epoch(files.random()?), |header| header.epoch)), false)
+        }
+    };
+    headers.retain(|serial, header| {
+        let ours = header.epoch == state.epoch;
+        if !ours {
+            tracing::error!(serial, "a segment of another log is left alone");
+        }
+        ours
+    });
+    let mut open = Opening { files: &**files, state: &state, torn: 0, segments: VecDeque::new() };
+    let mut next: Option<SegmentHeader> = None;
+    for header in headers.values().rev() {
+        open.segment(header, next.as_ref())?;
+        next = Some(*header);
+    }
+    let Opening { torn, mut segments, .. } = open;
+
+    segments.retain(|segment| segment.last > state.removed);
+    let oldest = segments.front().map_or(0, |segment| segment.header.serial);
+    if !known {
+        state.removed = segments.front().map_or(0, |segment| segment.header.follows);
+    }
+    state.gaps = state.gaps.iter().flat_map(|gap| without(*gap, &segments)).collect();
+    let (mut kept, mut gaps) = (state.removed, Vec::new());
+    for segment in &segments {
+        if segment.header.follows > kept {
+            gaps.push(Gap { after: kept, through: segment.header.follows, why: Missing::Damaged });
+        }
+        kept = segment.last;
+    }
+    let head = if state.closed && known {
+        if state.last > kept {
+            gaps.push(Gap { after: kept, through: state.last, why: Missing::Damaged });
+        }
+        state.head.max(kept)
+    } else {
+        let head = state.reserved.max(kept) + if known { 0 } else { UNKNOWN };
+        if head > kept {
+            let why = match (damaged.is_some_and(|serial| headers.keys().all(|&other| other < serial)), state.early || !known) {
+                (true, _) => Missing::Damaged,
+                (false, true) => Missing::Lost,
+                (false, false) => Missing::Unused,
+            };
+            gaps.push(Gap { after: kept, through: head, why });
+        }
+        head
+    };
+    // Numbers that nobody was ever given between two segments are no gap; a cursor among them is one all the same.
+    for gap in gaps {
+        let told = state.gaps.iter().any(|known| known.after <= gap.after && gap.through <= known.through);
+        if !told {
+            if gap.why == Missing::Damaged {
+                tracing::error!(?gap, "events are damaged or missing; their readers are told of a gap");
+            }
+            state.gaps.push(gap);
+        }
+    }
+    let events = segments.iter().map(|segment| segment.count()).sum();
+    let accepted_at = segments.back().map_or(0, |segment| segment.accepted_at);
+    let prior = (newest, segments.back().filter(|segment| segment.header.serial == newest).map_or(HEADER as u64, |segment| segment.len));
+    let mut view = View { segments, active: None, head, floor: state.removed, events, gaps: Vec::new() };
+    for gap in &state.gaps {
+        view.add_gap(*gap);
+    }
+    state.gaps.clone_from(&view.gaps);
+    state.reserved = state.reserved.max(head);
+    state.closed = false;
+    state.early = options.durability != Durability::Sync;
+    let epoch = state.epoch;
+    // This syncs all names: after a crash of the program alone they may not be on disk yet, and nobody may read what a second crash
+    // could undo.
+    let durable = Durable::begin(files.clone(), state)?;
+    // Files of segments that retention had removed already come back after a crash, and those without events outlive their neighbours.
+    // Only now is it on disk that they are gone.
+    for &serial in headers.keys().take_while(|&&serial| serial < oldest) {
+        let _ = files.remove(&segment_name(serial));
+        let _ = files.remove(&index_name(serial));
+    }
+    Ok(Recovered { epoch, durable, view, prior, kept, accepted_at, torn })
+}
+
+/// The segments of a directory.
+struct Found {
+    headers: BTreeMap<u64, SegmentHeader>,
+    /// The highest serial that any file has.
+    newest: u64,
+    /// The newest file with a header that was written and does not check.
+    damaged: Option<u64>,
+}
+
+fn headers(files: &dyn Files) -> io::Result<Found> {
+    let mut found = Found { headers: BTreeMap::new(), newest: 0, damaged: None };
+    for serial in files.names()?.iter().filter_map(|name| serial_of(name, "log")) {
+        found.newest = found.newest.max(serial);
+        let mut bytes = [0; HEADER];
+        let file = files.open(&segment_name(serial))?;
+        let count = file.read_at(&mut bytes, 0)?;
+        match SegmentHeader::parse(&bytes[..count]) {
+            Ok(header) if header.serial == serial => drop(found.headers.insert(serial, header)),
+            Err(error) if error.kind() == ErrorKind::Unsupported => return Err(error),
+            // A file that was being begun is short or empty here: its header is within one sector.
+            _ if count < HEADER || bytes.iter().all(|&byte| byte == 0) => {
+                if file.len()? <= HEADER as u64 {
+                    let _ = files.remove(&segment_name(serial));
+                }
+            }
+            other => {
+                tracing::error!(serial, ?other, "a segment with a damaged header is left alone");
+                found.damaged = found.damaged.max(Some(serial));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// What is left of a gap. What was given up for lost may be there after all, when the system had written more than it said.
+fn without(gap: Gap, segments: &VecDeque<Arc<Segment>>) -> Vec<Gap> {
+    let (mut left, mut after) = (Vec::new(), gap.after);
+    for segment in segments.iter().filter(|segment| segment.last > gap.after && segment.header.first <= gap.through) {
+        left.push(Gap { after, through: segment.header.first - 1, ..gap });
+        after = segment.last;
+    }
+    left.push(Gap { after, ..gap });
+    left.retain(|gap| gap.after < gap.through);
+    left
+}
+
+/// The segments, opened from the newest to the oldest.
+struct Opening<'a> {
+    files: &'a dyn Files,
+    state: &'a State,
+    torn: u64,
+    segments: VecDeque<Arc<Segment>>,
+}
+
+impl Opening<'_> {
+    fn segment(&mut self, header: &SegmentHeader, next: Option<&SegmentHeader>) -> io::Result<()> {
+        let name = segment_name(header.serial);
+        let file = self.files.open(&name)?;
+        let file_len = file.len()?;
+        let footer = footer(&*file, file_len, header)?;
+        let told = match next {
+            Some(next) => (next.serial == header.serial + 1).then_some(next.prior_len),
+            None => Some(self.state.newest).filter(|newest| self.state.closed && newest.0 == header.serial).map(|newest| newest.1),
+        };
+        let end = match (told, footer) {
+            (Some(len), _) => End::Known(len),
+            // A footer may have been written and not synced; only what follows a segment, or a proper close, says that it was.
+            (None, footer) => {
+                let at = footer.map_or(file_len, |footer| footer.at);
+                if next.is_some() || self.state.closed { End::Known(at) } else { End::Open(at) }
+            }
+        };
+        if let End::Known(len) = end
+            && let Ok(index) = FileIndex::open(self.files, header.serial)
+            && (index.about.epoch, index.about.first, index.about.len) == (header.epoch, header.first, len)
+            && file_len >= len
+        {
+            let last = header.first + u64::from(index.about.count) - 1;
+            let accepted_at = index.about.accepted_at;
+            self.segments.push_front(Arc::new(Segment::new(*header, last, len, accepted_at, Kept::File(Arc::new(index)))));
+            return Ok(());
+        }
+        let found = scan(&*file, header, end, |_| ())?;
+        if found.damaged > 0 {
+            tracing::error!(serial = header.serial, events = found.damaged, "events are damaged; their readers are told of a gap");
+        }
+        if matches!(end, End::Open(_)) {
+            if found.torn > 0 {
+                tracing::warn!(serial = header.serial, bytes = found.torn, "the log ended in an unfinished append, which was cut off");
+                file.truncate(found.end)?;
+            }
+            self.torn += found.torn;
+            // Written again: after a sync that failed before the program ended, the system may take for written what is only in memory.
+            let from = if found.synced <= HEADER as u64 { 0 } else { found.synced };
+            let mut tail = vec![0; found.end.saturating_sub(from) as usize];
+            let count = file.read_at(&mut tail, from)?;
+            file.write_at(&tail[..count], from)?;
+            file.sync(Why::Recovered)?;
+        }
+        if found.index.offsets.is_empty() {
+            // Its file stays for now: the header says how much of the segment before it counts.
+            return Ok(());
+        }
+        let index = Kept::Memory(Arc::new(found.index));
+        self.segments.push_front(Arc::new(Segment::new(*header, found.last, found.end, found.accepted_at, index)));
+        Ok(())
+    }
+}
+
+/// The footer, if the segment has one.
+fn footer(file: &dyn super::files::File, file_len: u64, header: &SegmentHeader) -> io::Result<Option<Footer>> {
+    let Some(at) = file_len.checked_sub(FOOTER as u64) else { return Ok(None) };
+    let mut bytes = [0; FOOTER];
+    file.read_at(&mut bytes, at)?;
+    Ok(Footer::parse(&bytes).filter(|footer| footer.at == at && footer.epoch == header.epoch))
+}

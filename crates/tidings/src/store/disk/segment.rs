@@ -1,0 +1,253 @@
+//! One segment as readers see it: which events of it may be wanted, and the events themselves.
+//!
+//! It knows its own numbers. Which segments there are, and what retention hides of them, is the log's.
+
+use super::{
+    files::{File, Files},
+    format::{EVENT, EventFrame, SegmentHeader, segment_name},
+    index::{DAMAGED, FileIndex, Index, MemoryIndex, Names, UNREADABLE},
+    scan::{End, scan},
+};
+use bytes::Bytes;
+use std::{
+    io::{self, ErrorKind},
+    sync::{Arc, Mutex, PoisonError},
+};
+use tidings_core::{Key, Matchers, Record, Topic, TopicMatcher};
+
+/// Bytes of one read. Large enough that the call costs nothing per event, small enough for a thousand readers.
+const CHUNK: u64 = 128 << 10;
+/// Wanted events this near to each other are read at once.
+const NEAR: u32 = 4_096;
+/// Read of an event whose length is not known yet.
+const GUESS: u64 = 2_048;
+/// A question that concerns more names than these is answered by looking at every event.
+const LISTS: usize = 256;
+
+/// A finished segment.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) header: SegmentHeader,
+    pub(super) last: u64,
+    /// Bytes that count, without the footer.
+    pub(super) len: u64,
+    pub(super) accepted_at: u64,
+    index: Mutex<Kept>,
+}
+
+/// Where its index is.
+#[derive(Clone, Debug)]
+pub(super) enum Kept {
+    Memory(Arc<MemoryIndex>),
+    File(Arc<FileIndex>),
+}
+
+impl Segment {
+    pub(super) fn new(header: SegmentHeader, last: u64, len: u64, accepted_at: u64, index: Kept) -> Segment {
+        Segment { header, last, len, accepted_at, index: Mutex::new(index) }
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.last + 1 - self.header.first
+    }
+
+    pub(super) fn kept(&self) -> Kept {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_kept(&self, index: Kept) {
+        *self.index.lock().unwrap_or_else(PoisonError::into_inner) = index;
+    }
+
+    /// Asks the index. One that does not check is made again from the segment.
+    pub(super) fn ask<T>(&self, files: &dyn Files, question: impl Fn(&dyn Index) -> io::Result<T>) -> io::Result<T> {
+        let asked = match self.kept() {
+            Kept::Memory(index) => return question(&*index),
+            Kept::File(index) => index.reader(files).and_then(|reader| question(&reader)),
+        };
+        match asked {
+            Err(error) if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::NotFound) => {
+                let file = files.open(&segment_name(self.header.serial))?;
+                tracing::warn!(%error, serial = self.header.serial, "an index is made again from its segment");
+                let index = Arc::new(scan(&*file, &self.header, End::Known(self.len), |_| ())?.index);
+                self.set_kept(Kept::Memory(index.clone()));
+                question(&*index)
+            }
+            other => other,
+        }
+    }
+
+    pub(super) fn place(&self) -> Place {
+        Place { header: self.header, len: self.len }
+    }
+}
+
+/// What is needed to read events of a segment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) header: SegmentHeader,
+    pub(super) len: u64,
+}
+
+/// Events that may be wanted: number in the segment and offset, ascending; and up to which event all of those are among them.
+#[derive(Debug)]
+pub(super) struct Candidates {
+    pub(super) events: Vec<(u32, u32)>,
+    pub(super) through: u32,
+}
+
+/// The events from one to another that these matchers may want, about `limit` at the most.
+pub(super) fn candidates(index: &dyn Index, matchers: &Matchers, from: u32, to: u32, limit: usize) -> io::Result<Candidates> {
+    let (mut found, mut through, mut lists) = (Vec::new(), to, 0);
+    let mut by_name = true;
+    let keys = matchers.as_slice().iter().map(TopicMatcher::key).chain([Key::Exact(UNREADABLE)]);
+    'ranges: for key in keys {
+        for (first, end) in ranges(key) {
+            let Some(first) = first else {
+                by_name = false;
+                break 'ranges;
+            };
+            index.visit(Names::Topics, &first, &mut |name, list| {
+                let inside = end.as_ref().map_or(*name == *first, |end| *name < **end);
+                if !inside {
+                    return Ok(false);
+                }
+                lists += 1;
+                by_name = lists <= LISTS;
+                let start = list.below(from)?;
+                for at in start..list.len() {
+                    let event = list.get(at)?;
+                    if event > through {
+                        break;
+                    }
+                    found.push(event);
+                    if at - start + 1 >= limit {
+                        through = event;
+                        break;
+                    }
+                }
+                Ok(by_name && end.is_some())
+            })?;
+            if !by_name {
+                break 'ranges;
+            }
+        }
+    }
+    if by_name {
+        found.sort_unstable();
+        found.dedup();
+        found.truncate(found.partition_point(|&event| event <= through));
+    } else {
+        through = to.min(from.saturating_add(limit as u32 - 1));
+        found = (from..=through).collect();
+    }
+    let events = found.into_iter().map(|event| Ok((event, index.offset(event)?))).collect::<io::Result<_>>()?;
+    Ok(Candidates { events, through })
+}
+
+/// The names that a matcher matches: from one name up to another, or that name alone; no name at all means every one.
+fn ranges(key: Key<'_>) -> Vec<(Option<String>, Option<String>)> {
+    match key {
+        Key::All => vec![(None, None)],
+        Key::Exact(name) => vec![(Some(name.to_owned()), None)],
+        // With a slash in front or without; itself, and everything between `name/` and `name0`, for `0` follows `/`.
+        Key::Prefix(name) => ["", "/"]
+            .into_iter()
+            .flat_map(|slash| {
+                let below = Some(format!("{slash}{name}/"));
+                [(Some(format!("{slash}{name}")), None), (below, Some(format!("{slash}{name}0")))]
+            })
+            .collect(),
+    }
+}
+
+/// Reads events, in order, until `take` has had enough. An event that cannot be read is `None`.
+pub(super) fn fetch(
+    files: &dyn Files,
+    place: Place,
+    events: &[(u32, u32)],
+    mut take: impl FnMut(u64, Option<Record>) -> bool,
+) -> io::Result<()> {
+    let file = files.open(&segment_name(place.header.serial))?;
+    let mut near: Vec<Topic> = Vec::new();
+    let mut rest = events;
+    while let Some(&(first, start)) = rest.first() {
+        if start == DAMAGED {
+            if !take(place.header.first + u64::from(first), None) {
+                return Ok(());
+            }
+            rest = &rest[1..];
+            continue;
+        }
+        let together = rest.windows(2).take_while(|pair| {
+            let (before, after) = (pair[0].1, pair[1].1);
+            after != DAMAGED && after - before <= NEAR && u64::from(after - start) + GUESS <= CHUNK
+        });
+        let (run, others) = rest.split_at(together.count() + 1);
+        rest = others;
+        let (last, last_at) = run[run.len() - 1];
+        let end = (u64::from(last_at) + GUESS).min(place.len);
+        let chunk = read(&*file, u64::from(start), end.saturating_sub(start.into()) as usize)?;
+        // Sharing the chunk keeps all of it in memory for as long as one of its events is held.
+        let dense = run.len() > 1 && (last - first) as usize <= 2 * run.len();
+        for &(event, offset) in run {
+            let sequence = place.header.first + u64::from(event);
+            let record = event_at(&*file, &place, &chunk, offset, (offset - start) as usize, dense)?;
+            let record = record.filter(|(frame, _)| frame.sequence == sequence);
+            let record = record.and_then(|(frame, bytes)| frame.record(place.header.epoch, &bytes, &near));
+            let damaged = record.is_none();
+            if damaged {
+                tracing::error!(
+                    serial = place.header.serial,
+                    offset,
+                    sequence,
+                    "an event on disk is damaged; its readers are told of a gap"
+                );
+            }
+            if let Some(record) = record.as_ref().filter(|record| near != record.topics()) {
+                near = record.topics().to_vec();
+            }
+            if !take(sequence, record) {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The event at an offset, out of a chunk that begins so far before it, or by a read of its own if it is not all in there.
+fn event_at(
+    file: &dyn File,
+    place: &Place,
+    chunk: &Bytes,
+    offset: u32,
+    from: usize,
+    share: bool,
+) -> io::Result<Option<(EventFrame, Bytes)>> {
+    let seed = place.header.seed;
+    let bytes = chunk.get(from..).unwrap_or_default();
+    let len = match EventFrame::len_at(bytes) {
+        Some(len) => len,
+        None => {
+            let head = read(file, offset.into(), EVENT)?;
+            let Some(len) = EventFrame::len_at(&head) else { return Ok(None) };
+            len
+        }
+    };
+    if u64::from(offset) + len as u64 > place.len {
+        return Ok(None);
+    }
+    let whole = match bytes.get(..len) {
+        Some(_) if share => chunk.slice(from..from + len),
+        Some(bytes) => Bytes::copy_from_slice(bytes),
+        None => read(file, offset.into(), len)?,
+    };
+    Ok(EventFrame::parse(seed, &whole).map(|frame| (frame, whole)))
+}
+
+fn read(file: &dyn File, at: u64, len: usize) -> io::Result<Bytes> {
+    let mut bytes = vec![0; len];
+    let count = file.read_at(&mut bytes, at)?;
+    bytes.truncate(count);
+    Ok(bytes.into())
+}
