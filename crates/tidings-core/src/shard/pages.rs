@@ -224,7 +224,7 @@ mod tests {
         loop {
             match shard.poll_transmit(NOW) {
                 Poll::Transmit(transmit) => {
-                    text += std::str::from_utf8(&transmit.bytes).unwrap();
+                    text += std::str::from_utf8(transmit.bytes).unwrap();
                     let taken = transmit.bytes.len();
                     shard.handle_written(taken, NOW);
                 }

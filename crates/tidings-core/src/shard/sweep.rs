@@ -20,7 +20,7 @@ use std::{collections::VecDeque, sync::Arc};
 /// The sweeps of a shard, by turns.
 #[derive(Debug, Default)]
 pub(super) struct Sweeps {
-    sweeps: Slab<Sweep>,
+    slab: Slab<Sweep>,
     turns: VecDeque<u32>,
     /// Those that rest, and until when.
     resting: Vec<(Millis, u32)>,
@@ -86,10 +86,10 @@ impl Sweeps {
                 writes: 0,
                 frame: None,
             };
-            feed.sweep = self.sweeps.insert(sweep) as u32;
+            feed.sweep = self.slab.insert(sweep) as u32;
             self.turns.push_back(feed.sweep);
         }
-        let sweep = &mut self.sweeps[feed.sweep as usize];
+        let sweep = &mut self.slab[feed.sweep as usize];
         self.bytes += record.wire(feed.key.framing).len();
         let until = sweep.visits + feed.members.len() as i64;
         sweep.pending.push_back(Pending { record: record.clone(), until });
@@ -99,7 +99,7 @@ impl Sweeps {
     /// The sweep whose turn it is.
     fn current(&mut self) -> Option<&mut Sweep> {
         let &id = self.turns.front()?;
-        Some(&mut self.sweeps[id as usize])
+        Some(&mut self.slab[id as usize])
     }
 
     fn begin_turn(&mut self) {
@@ -110,7 +110,7 @@ impl Sweeps {
 
     fn end_current(&mut self) {
         let Some(id) = self.turns.pop_front() else { return };
-        let mut sweep = self.sweeps.remove(id as usize);
+        let mut sweep = self.slab.remove(id as usize);
         self.bytes -= sweep.pending.drain(..).map(|pending| pending.len(sweep.framing)).sum::<usize>();
         if self.spare.len() < limits::SPARE_SWEEPS && sweep.pending.capacity() <= limits::ROUND_EVENTS {
             self.spare.push(sweep.pending);
@@ -121,19 +121,19 @@ impl Sweeps {
     /// The last subscriber of the feed has left.
     pub(super) fn abandon(&mut self, sweep: u32) {
         if sweep != NONE {
-            self.sweeps[sweep as usize].feed = NONE;
+            self.slab[sweep as usize].feed = NONE;
         }
     }
 
     /// Up to where a live member of the feed has everything, exactly.
     pub(super) fn settled(&self, feed: &Feed, cursor: u64, tail: u64) -> u64 {
-        let lacking = self.sweeps.get(feed.sweep as usize).and_then(|sweep| sweep.pending.get(sweep.lacks(cursor)));
+        let lacking = self.slab.get(feed.sweep as usize).and_then(|sweep| sweep.pending.get(sweep.lacks(cursor)));
         lacking.map_or(tail, |pending| pending.sequence() - 1).max(cursor)
     }
 
     /// The member that just became live stands last in its feed: everybody who waits for a visit may wait for one more.
     pub(super) fn joined(&mut self, feed: &Feed) {
-        if let Some(sweep) = self.sweeps.get_mut(feed.sweep as usize) {
+        if let Some(sweep) = self.slab.get_mut(feed.sweep as usize) {
             sweep.visits -= 1;
         }
     }
@@ -240,8 +240,8 @@ impl Shard {
             self.sweeps.rested(now, self.config.frame_bytes);
         }
         while let Some(&at) = self.sweeps.turns.front() {
-            let Sweeps { sweeps, turns, resting, bytes, .. } = &mut self.sweeps;
-            let sweep = &mut sweeps[at as usize];
+            let Sweeps { slab, turns, resting, bytes, .. } = &mut self.sweeps;
+            let sweep = &mut slab[at as usize];
             let visits = sweep.visits;
             while let Some(pending) = sweep.pending.pop_front_if(|pending| pending.until <= visits) {
                 *bytes -= pending.len(sweep.framing);
@@ -295,7 +295,7 @@ impl Shard {
     /// The bytes that [`Shard::poll_sweeps`] found.
     pub(super) fn live_bytes(&self) -> &Bytes {
         static NOTHING: Bytes = Bytes::new();
-        let current = self.sweeps.turns.front().map(|&id| &self.sweeps.sweeps[id as usize]);
+        let current = self.sweeps.turns.front().map(|&id| &self.sweeps.slab[id as usize]);
         current.and_then(|sweep| sweep.frame.as_ref()).map_or(&NOTHING, |frame| &frame.bytes)
     }
 
@@ -333,7 +333,7 @@ impl Shard {
         slot.place = NONE;
         let feed = &mut self.feeds[feed as usize];
         let members = &mut feed.members;
-        if let Some(sweep) = self.sweeps.sweeps.get_mut(feed.sweep as usize)
+        if let Some(sweep) = self.sweeps.slab.get_mut(feed.sweep as usize)
             && place < sweep.next
         {
             // Whoever was visited last takes its place, and so waits less; into that place comes the last member, who is visited at once:
