@@ -1,0 +1,100 @@
+//! What a delivery and a quiet subscriber cost in memory, counted by an allocator: a regression fails here, whatever the machine.
+//!
+//! It counts the core only; sockets and bodies have their sizes asserted where they are defined.
+
+use allocation_counter::measure;
+use bytes::Bytes;
+use std::sync::Arc;
+use tidings_core::{
+    Epoch, Event, FeedKey, Filter, Framing, Grant, Matchers, Position, Record, TopicMatcher,
+    shard::{Millis, NewSubscriber, Poll, Shard, ShardConfig},
+};
+
+const NOW: Millis = Millis::ZERO;
+
+fn feed(topic: &str) -> FeedKey {
+    let filter = Filter::new(Matchers::from(TopicMatcher::exact(topic).unwrap()), &Grant::open());
+    FeedKey { filter: Arc::new(filter), framing: Framing::Chunked, topics_field: false }
+}
+
+fn record(sequence: u64, topic: &str) -> Arc<Record> {
+    let event = Event::new(topic, "x".repeat(100)).unwrap();
+    Arc::new(Record::draft(event).seal(Position { epoch: Epoch(1), sequence }, 0))
+}
+
+/// Writes everything; returns how many writes that were.
+fn write_all(shard: &mut Shard, mut now: Millis) -> usize {
+    let mut writes = 0;
+    loop {
+        match shard.poll_transmit(now) {
+            Poll::Transmit(transmit) => {
+                let taken = transmit.bytes.len();
+                shard.handle_written(taken, now);
+                writes += 1;
+            }
+            Poll::Working => {}
+            Poll::Idle => match shard.next_write() {
+                Some(at) => now = at.max(now),
+                None => return writes,
+            },
+        }
+    }
+}
+
+fn shard_with(subscribers: usize, topic: impl Fn(usize) -> String) -> Shard {
+    let mut config = ShardConfig::new(Epoch(1), 1);
+    config.window_events = 64;
+    let mut shard = Shard::new(config, 0, NOW);
+    for n in 0..subscribers {
+        shard.subscribe(NewSubscriber::new(feed(&topic(n)), shard.tail(), Bytes::from_static(b": ok\n")), NOW);
+        write_all(&mut shard, NOW);
+        while shard.poll_interest().is_some() {}
+    }
+    shard
+}
+
+/// Z-7: what is allocated for an event does not depend on how many receive it, alone or many in one write.
+#[test]
+fn nothing_is_allocated_per_delivery() {
+    for events in [1u64, 16] {
+        let allocations = [10, 1_000].map(|members| {
+            let mut shard = shard_with(members, |_| "t".into());
+            let mut sequence = 0;
+            let mut batch = || -> Vec<Arc<Record>> {
+                std::iter::repeat_with(|| {
+                    sequence += 1;
+                    record(sequence, "t")
+                })
+                .take(events as usize)
+                .collect()
+            };
+            // The ring, and the room of sweeps, are there after some.
+            for _ in 0..100 {
+                shard.handle_batch(&batch());
+                write_all(&mut shard, NOW);
+            }
+            let records = batch();
+            let mut writes = 0;
+            let counted = measure(|| {
+                shard.handle_batch(&records);
+                writes = write_all(&mut shard, NOW);
+            });
+            assert_eq!(writes, members, "one write for everybody");
+            counted.count_total
+        });
+        assert_eq!(allocations[0], allocations[1], "{events} events to 10 and to 1,000");
+        assert!(allocations[0] <= 2, "{events} events are merged into one buffer, once: {}", allocations[0]);
+    }
+}
+
+/// Z-7: an idle connection owns one slot. With vectors that grow by doubling, at the worst moment.
+#[test]
+fn a_quiet_subscriber_is_small() {
+    const COUNT: usize = 10_000;
+    for (topics, most) in [(1, 128), (COUNT, 512)] {
+        let mut shard = None;
+        let counted = measure(|| shard = Some(shard_with(COUNT, |n| format!("topic/{}", n % topics))));
+        let each = counted.bytes_current as usize / COUNT;
+        assert!(each <= most, "{each} bytes for a subscriber with {topics} topics");
+    }
+}
