@@ -12,7 +12,7 @@ use tidings_core::{
     Epoch, Event, FeedKey, Filter, Framing, GapReason, Grant, Item, Matchers, Parser, Position, Record, TopicMatcher,
     shard::{
         CloseReason, EndStyle, Gap, Lag, LagPolicy, Millis, NewSubscriber, Page, PageFailed, PageRequest, Poll, Shard, ShardConfig,
-        SubscriberId,
+        SubscriberId, Transmit,
     },
     wire,
 };
@@ -291,6 +291,10 @@ impl World {
             if self.fed < self.log.len() {
                 self.feed(8);
                 busy = true;
+            }
+            if let (false, Some(at)) = (busy, self.shard.next_write()) {
+                self.now = self.now.max(at);
+                continue;
             }
             if !busy {
                 for reader in self.readers.values() {
