@@ -94,11 +94,14 @@ pub const FRAME_BYTES: usize = 64 << 10;
 pub const BODY_FRAME_BYTES: usize = 16 << 10;
 /// Members of one feed that are visited before the members of another have their turn.
 pub const SWEEP_VISITS: usize = 256;
-/// After a round through the members of a feed the next one begins so much later for each write of it, in microseconds: most of what a
-/// write costs, so that little more than half of a core is spent on writes that later ones could have carried. (Fewer than 334 members are
-/// visited in less than the clock's millisecond, and never wait.)
-pub const REST_PER_WRITE_US: u64 = 3;
-/// It begins at most this much later; milliseconds.
+/// After a round through the members of a feed the next one begins so much later for each write of it, in microseconds: about what a write
+/// costs, so that no more than half of a core is spent on writes that later ones could have carried. (Fewer than 250 members are visited in
+/// less than the clock's millisecond, and never wait.)
+pub const REST_PER_WRITE_US: u64 = 4;
+/// In a round that follows on another the rest is taken in parts, after so many writes each: readers on the same machine then find the time
+/// to read while the round goes on.
+pub const WRITES_BETWEEN_RESTS: u64 = 1_024;
+/// No rest is longer than this; milliseconds.
 pub const SWEEP_REST_MS: u64 = 50;
 /// Sweeps that are over whose room a shard keeps for the next.
 pub const SPARE_SWEEPS: usize = 64;

@@ -47,8 +47,10 @@ struct Sweep {
     turn: usize,
     /// Visits that make this round complete.
     round: Option<i64>,
-    /// Writes made in it.
+    /// Writes made since it began, or since the last rest.
     writes: u64,
+    /// The round before ended with more to write.
+    follows: bool,
     /// What the last one visited was written.
     frame: Option<Frame>,
 }
@@ -84,6 +86,7 @@ impl Sweeps {
                 turn: limits::SWEEP_VISITS,
                 round: None,
                 writes: 0,
+                follows: false,
                 frame: None,
             };
             feed.sweep = self.slab.insert(sweep) as u32;
@@ -247,8 +250,12 @@ impl Shard {
                 *bytes -= pending.len(sweep.framing);
             }
             let members = self.feeds.get(sweep.feed as usize).map_or(0, |feed| feed.members.len());
-            if visits >= *sweep.round.get_or_insert(visits + members as i64) {
+            let round_ends = visits >= *sweep.round.get_or_insert(visits + members as i64);
+            if round_ends {
                 sweep.round = None;
+                sweep.follows = !sweep.pending.is_empty();
+            }
+            if round_ends || (sweep.follows && sweep.writes >= limits::WRITES_BETWEEN_RESTS) {
                 let rest = (std::mem::take(&mut sweep.writes) * limits::REST_PER_WRITE_US / 1_000).min(limits::SWEEP_REST_MS);
                 if rest > 0 {
                     sweep.frame = None;
