@@ -84,10 +84,13 @@ pub const EVICTED_AUDIENCES: usize = 16_384;
 /// Bytes of topics in those audiences, for topics of extraordinary length.
 pub const EVICTED_BYTES: usize = 16 << 20;
 
+/// Bytes of events that wait for a durable store to write them (one append may exceed it alone); further publishes are refused with 503.
+pub const STORE_QUEUE_BYTES: usize = 64 << 20;
+
 /// Events a shard takes at once.
-pub const ROUND_EVENTS: usize = 1_024;
+pub const TAKEN_EVENTS: usize = 1_024;
 /// Bytes a shard takes at once (one event may exceed it alone).
-pub const ROUND_BYTES: usize = 4 << 20;
+pub const TAKEN_BYTES: usize = 4 << 20;
 /// Bytes merged into one write of a live feed: beyond this a larger write is no cheaper per byte; measured.
 pub const FRAME_BYTES: usize = 64 << 10;
 /// Bytes merged into one frame of an HTTP body: larger frames only wait in the HTTP library's buffers.
@@ -152,7 +155,7 @@ pub const TOPICS_PAGE: usize = 1_000;
 const _: () = assert!(EVENT_DATA <= EVENT_DATA_MAX);
 const _: () = assert!(BATCH_EVENTS < WINDOW_EVENTS / SHARD_LEAD.1 * SHARD_LEAD.0);
 const _: () = assert!(SHARD_LEAD.0 * 2 < SHARD_LEAD.1);
-const _: () = assert!(ROUND_EVENTS < WINDOW_EVENTS / SHARD_LEAD.1 * SHARD_LEAD.0);
+const _: () = assert!(TAKEN_EVENTS < WINDOW_EVENTS / SHARD_LEAD.1 * SHARD_LEAD.0);
 const _: () = assert!(BODY_FRAME_BYTES <= FRAME_BYTES);
 const _: () = assert!(LAG_BYTES <= WINDOW_BYTES as u64 && LAG_EVENTS <= WINDOW_EVENTS as u64);
 const _: () = assert!(TOPICS_PER_EVENT <= TOPICS_PER_EVENT_MAX && MATCHERS <= MATCHERS_MAX);

@@ -3,7 +3,8 @@
 //!
 //! A sweep goes round the members of one feed until everybody has everything. Events that come meanwhile join it: whoever is visited gets
 //! all that has come until then, so under load a write carries twice as many events as in rounds that finish with what they began with.
-//! After a round through many the feed rests most of the time that it took: what comes meanwhile is written together.
+//! After a round through many the feed rests about as long as it took, and during a round that follows on another already: what comes
+//! meanwhile is written together.
 //!
 //! It knows members and bytes; sockets, time and those who are behind are not its business.
 
@@ -115,7 +116,7 @@ impl Sweeps {
         let Some(id) = self.turns.pop_front() else { return };
         let mut sweep = self.slab.remove(id as usize);
         self.bytes -= sweep.pending.drain(..).map(|pending| pending.len(sweep.framing)).sum::<usize>();
-        if self.spare.len() < limits::SPARE_SWEEPS && sweep.pending.capacity() <= limits::ROUND_EVENTS {
+        if self.spare.len() < limits::SPARE_SWEEPS && sweep.pending.capacity() <= limits::TAKEN_EVENTS {
             self.spare.push(sweep.pending);
         }
         self.begin_turn();

@@ -97,7 +97,8 @@ pub struct ShardConfig {
     pub window_bytes: usize,
     /// Pointers the ring keeps.
     pub window_events: usize,
-    /// Bytes merged into one write; without chunks at most [`limits::BODY_FRAME_BYTES`].
+    /// Bytes merged into one write, without chunks at most [`limits::BODY_FRAME_BYTES`]; and bytes pending for live readers, over all feeds,
+    /// from which on no more are taken.
     pub frame_bytes: usize,
     /// Silence after which a comment is written, in milliseconds.
     pub heartbeat_ms: Option<u64>,

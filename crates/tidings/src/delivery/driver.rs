@@ -252,7 +252,7 @@ impl Driver {
         let mut more = false;
         while !turn.stop {
             // Without subscribers time brings nothing.
-            let next = turn.shard.next_tick().min(turn.shard.next_write().unwrap_or(turn.shard.next_tick()));
+            let next = turn.shard.next_write().into_iter().fold(turn.shard.next_tick(), Ord::min);
             let tick = (turn.shard.subscribers() > 0).then(|| self.clock.until(next));
             let wait = if more || !self.may_sleep(&turn) { Some(Duration::ZERO) } else { tick };
             let polled = poll.poll(&mut events, wait);

@@ -133,8 +133,8 @@ impl Source for Log {
             return None;
         }
         let mut cost = 0;
-        for record in window.after(after).take(limits::ROUND_EVENTS) {
-            if cost > 0 && cost + record.cost() > limits::ROUND_BYTES {
+        for record in window.after(after).take(limits::TAKEN_EVENTS) {
+            if cost > 0 && cost + record.cost() > limits::TAKEN_BYTES {
                 break;
             }
             cost += record.cost();

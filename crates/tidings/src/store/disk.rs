@@ -218,14 +218,14 @@ impl EventStore for DiskStore {
 
     fn append(&self, batch: Vec<Draft>, now: u64) -> StoreFuture<'_, Vec<EventId>> {
         let (answer, answered) = oneshot::channel();
-        let too_large = batch.iter().map(Draft::cost).sum::<usize>() > LARGEST;
-        let pushed = !too_large && self.queue.push(Waiting { drafts: batch, now, answer });
+        let pushed = if batch.iter().map(Draft::cost).sum::<usize>() > LARGEST {
+            Err(StoreError::Unavailable(format!("an append may have at most {LARGEST} bytes")))
+        } else {
+            self.queue.push(Waiting { drafts: batch, now, answer })
+        };
         Box::pin(async move {
-            match answered.await {
-                Ok(answer) => answer,
-                Err(_) if too_large => Err(StoreError::Unavailable(format!("an append may have at most {LARGEST} bytes"))),
-                Err(_) => Err(StoreError::Unavailable(format!("the log {}", if pushed { "failed" } else { "is closed" }))),
-            }
+            pushed?;
+            answered.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the log failed".into())))
         })
     }
 

@@ -209,7 +209,7 @@ fn it_recovers_without_a_publish() {
     let thread = std::thread::spawn(move || writer.run());
     disk.fail_one_in(1);
     let (answer, answered) = oneshot::channel();
-    assert!(queue.push(Waiting { drafts: vec![Record::draft(Event::new("a", "1").unwrap())], now: 1, answer }));
+    queue.push(Waiting { drafts: vec![Record::draft(Event::new("a", "1").unwrap())], now: 1, answer }).unwrap();
     assert!(answered.blocking_recv().unwrap().is_err());
     assert!(queue.refusing().is_some());
     disk.fail_one_in(0);

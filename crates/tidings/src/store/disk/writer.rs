@@ -18,7 +18,7 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
-use tidings_core::{Draft, EventId, Position, Record};
+use tidings_core::{Draft, EventId, Position, Record, limits};
 use tokio::sync::oneshot;
 
 /// Bytes of events written with one call, more or less: further appends wait for the next one.
@@ -38,6 +38,12 @@ pub(super) struct Waiting {
     pub(super) answer: oneshot::Sender<Result<Vec<EventId>, StoreError>>,
 }
 
+impl Waiting {
+    fn cost(&self) -> usize {
+        self.drafts.iter().map(Draft::cost).sum()
+    }
+}
+
 /// Appends on their way to the writer.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -50,6 +56,8 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct Lane {
     appends: VecDeque<Waiting>,
+    /// What they cost.
+    bytes: usize,
     closed: bool,
 }
 
@@ -58,18 +66,23 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands an append over; false if nobody writes any more.
-    pub(super) fn push(&self, waiting: Waiting) -> bool {
+    /// Hands an append over, unless nobody writes any more, or too much waits already.
+    pub(super) fn push(&self, waiting: Waiting) -> Result<(), StoreError> {
+        let cost = waiting.cost();
         let mut lane = self.lane();
         if lane.closed {
-            return false;
+            return Err(StoreError::Unavailable("the log is closed".into()));
         }
+        if !lane.appends.is_empty() && lane.bytes + cost > limits::STORE_QUEUE_BYTES {
+            return Err(StoreError::Unavailable("more events wait than the disk keeps up with; publish again in a moment".into()));
+        }
+        lane.bytes += cost;
         lane.appends.push_back(waiting);
         // The writer only waits when there was nothing.
         if lane.appends.len() == 1 {
             self.arrived.notify_one();
         }
-        true
+        Ok(())
     }
 
     /// Why appends are refused now.
@@ -92,6 +105,7 @@ impl Queue {
         self.set_refusing(Some(StoreError::Unavailable("the log is closed".into())));
         let mut lane = self.lane();
         lane.closed = true;
+        lane.bytes = 0;
         lane.appends.clear();
     }
 
@@ -117,9 +131,10 @@ impl Queue {
         while bytes < GROUP
             && let Some(waiting) = lane.appends.pop_front()
         {
-            bytes += waiting.drafts.iter().map(Draft::cost).sum::<usize>();
+            bytes += waiting.cost();
             group.push(waiting);
         }
+        lane.bytes -= bytes;
         Some(group)
     }
 }
@@ -447,5 +462,29 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.queue.abandon();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidings_core::Event;
+
+    fn waiting(bytes: usize) -> Waiting {
+        let event = Event::new("t", "x".repeat(bytes)).unwrap();
+        Waiting { drafts: vec![Record::draft(event)], now: 0, answer: oneshot::channel().0 }
+    }
+
+    /// What waits for a disk that does not keep up is bounded, and there is room again when it was taken.
+    #[test]
+    fn the_queue_is_bounded() {
+        const EACH: usize = 1 << 20;
+        let queue = Queue::default();
+        for _ in 0..limits::STORE_QUEUE_BYTES / EACH - 1 {
+            queue.push(waiting(EACH)).unwrap();
+        }
+        assert!(queue.push(waiting(EACH)).unwrap_err().to_string().contains("publish again"));
+        assert!(!queue.take(None).unwrap().is_empty());
+        queue.push(waiting(EACH)).unwrap();
     }
 }
