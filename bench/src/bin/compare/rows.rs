@@ -242,12 +242,12 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         name: "log-publish",
-        title: "publishing to the log on disk: 64 connections, one event each; 4 connections, 100 events a request",
+        title: "publishing to the log on disk: 64 connections, one event each; 16 connections, 100 events a request",
         servers: &["one-writer", "hub"],
         variants: &[
             disk("none", "publish --publishers 64 --in-flight 64 --duration 4s", "--data {data} --durability none"),
             disk("sync", "publish --publishers 64 --in-flight 64 --duration 4s", "--data {data} --durability sync"),
-            disk("batch", "publish --publishers 4 --batch 100 --duration 4s", "--data {data} --durability sync"),
+            disk("batch", "publish --publishers 16 --batch 100 --duration 4s", "--data {data} --durability sync"),
         ],
         measures: &[
             Measure {
