@@ -34,6 +34,8 @@ Examples:
   tidings serve                               on this machine only, open to everybody on it
   tidings serve --listen 127.0.0.1:0          on a free port; the line printed says which
   TIDINGS_PUBLISH_KEY=... tidings serve --listen 0.0.0.0:4680
+  tidings serve --data /srv/tidings           events in this directory, not in the usual one of the user
+  tidings serve --store memory                events in memory only: gone after a restart
   tidings serve --config tidings.toml
 
 Every setting is a flag (--max-age 1h), a variable (TIDINGS_MAX_AGE=1h) and a key of the file (max_age = \"1h\"); in this order of strength.
@@ -65,8 +67,19 @@ Comes back by itself after any cut and goes on where it was. If events are missi
 const DEFAULT_URL: &str = "http://127.0.0.1:4680";
 
 /// Settings a newcomer meets first: `-h` shows only these.
-const FIRST: &[&str] =
-    &["listen", "publish-key", "insecure-open", "public-url", "cors-origins", "heartbeat", "max-age", "store", "log-format", "log-level"];
+const FIRST: &[&str] = &[
+    "listen",
+    "publish-key",
+    "insecure-open",
+    "public-url",
+    "cors-origins",
+    "heartbeat",
+    "max-age",
+    "store",
+    "data",
+    "log-format",
+    "log-level",
+];
 
 /// Reads the command line and does what it says.
 pub(crate) fn run() -> Result<(), Failure> {

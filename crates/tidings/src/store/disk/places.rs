@@ -59,7 +59,7 @@ impl Log {
             }
             Part::Finished(segment) => {
                 let (place, count) = (segment.place(), segment.count() as u32);
-                let event = segment.ask(&*self.files, |index| self.earlier(place, count, |event| index.offset(event), moment))?;
+                let event = segment.ask(&self.files, |index| self.earlier(place, count, |event| index.offset(event), moment))?;
                 event.map(|event| (place, event))
             }
         };
@@ -165,7 +165,7 @@ impl Log {
         };
         let (events, at) = match part {
             Part::Active(answer) => answer,
-            Part::Finished(segment) => (segment.ask(&*self.files, |index| ask(index, segment.place(), segment.last))?, segment.place()),
+            Part::Finished(segment) => (segment.ask(&self.files, |index| ask(index, segment.place(), segment.last))?, segment.place()),
         };
         let whole = events.len() < step;
         Ok(Some((events, at, whole)))
