@@ -75,7 +75,7 @@ impl Window {
     }
 
     /// The records after a sequence number, oldest first.
-    pub fn after(&self, sequence: u64) -> impl Iterator<Item = &Arc<Record>> {
+    pub fn after(&self, sequence: u64) -> impl DoubleEndedIterator<Item = &Arc<Record>> {
         self.entries.range(self.index_after(sequence)..).map(|entry| &entry.record)
     }
 
@@ -83,6 +83,13 @@ impl Window {
     pub fn get(&self, sequence: u64) -> Option<&Arc<Record>> {
         let entry = self.entries.get(self.index_after(sequence.checked_sub(1)?))?;
         (entry.record.position().sequence == sequence).then_some(&entry.record)
+    }
+
+    /// The last record accepted before a moment, in milliseconds since 1970; the floor if there is none. Everything accepted then or later
+    /// comes after it.
+    pub fn before(&self, moment: u64) -> u64 {
+        let at = self.entries.partition_point(|entry| entry.record.accepted_at() < moment);
+        at.checked_sub(1).map_or(self.floor, |at| self.entries[at].record.position().sequence)
     }
 
     /// The oldest record.
@@ -237,7 +244,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn record(sequence: u64, topic: &str) -> Arc<Record> {
-        Arc::new(Record::draft(Event::new(topic, "data").unwrap()).seal(Position { epoch: Epoch(1), sequence }, 0))
+        Arc::new(Record::draft(Event::new(topic, "data").unwrap()).seal(Position { epoch: Epoch(1), sequence }, 10 * sequence))
     }
 
     fn sequences<'a>(records: impl Iterator<Item = &'a Arc<Record>>) -> Vec<u64> {
@@ -271,6 +278,8 @@ mod tests {
             prop_assert_eq!(window.floor(), list.last().copied().unwrap_or(5));
             prop_assert_eq!(sequences(window.after(probe)), kept.iter().copied().filter(|&s| s > probe).collect::<Vec<_>>());
             prop_assert_eq!(window.get(probe).is_some(), kept.contains(&probe));
+            let before = kept.iter().rfind(|&&s| s < probe).copied().unwrap_or(window.floor());
+            prop_assert_eq!((window.before(10 * probe), window.before(10 * probe - 9.min(10 * probe))), (before, before));
             let cost = record(1, "t").cost() as u64;
             prop_assert_eq!(window.events_after(probe), kept.iter().filter(|&&s| s > probe).count());
             prop_assert_eq!(window.bytes_after(probe), cost * kept.iter().filter(|&&s| s > probe).count() as u64);
