@@ -173,7 +173,8 @@ impl Settings {
             Durable::None => Durability::None,
         };
         let segment_bytes = (self.log.retention_bytes / 16).min(self.log.segment_bytes);
-        let options = tidings::DiskOptions { durability, segment_bytes, ..self.log.clone() };
+        let keys = tidings::KeyWindow { time: self.hub.idempotency_window, keys: self.hub.idempotency_keys };
+        let options = tidings::DiskOptions { durability, segment_bytes, keys, ..self.log.clone() };
         let home = |name: &str, below: &str| Some(PathBuf::from(std::env::var_os(name).filter(|home| !home.is_empty())?).join(below));
         let usual = || home("XDG_DATA_HOME", "tidings").or_else(|| home("HOME", ".local/share/tidings"));
         match self.data.clone().or_else(usual) {
