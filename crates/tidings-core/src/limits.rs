@@ -142,6 +142,11 @@ pub const PAGE_BYTES: usize = 256 << 10;
 pub const PAGE_EVENTS: usize = 1_024;
 /// Stored events looked at for one page, so that a page for a rare topic comes back in bounded time with `covered_through` advanced.
 pub const PAGE_SCAN: usize = 16_384;
+/// The most of its newest events that a reader may begin with (`last`): the place of each is looked for before the stream begins.
+pub const LAST_EVENTS: usize = 10_000;
+/// Stored events looked at for that, those that cannot match left out where there is an index. A reader whose rights or topics fit so few
+/// of them begins where the looking ended.
+pub const LAST_SCAN: usize = 100_000;
 /// Subscriptions waiting to be taken over by one shard; further ones wait in their request.
 pub const SHARD_INBOX: usize = 1_024;
 /// Counters by which a shard says what its subscribers ask for, 256 KiB: with as many topics as that every third publish of something

@@ -36,5 +36,5 @@ pub use store::{
 };
 pub use tidings_core::{
     Draft, Epoch, Event, EventError, EventId, Filter, GapReason, Grant, Item, Matchers, Message, Parser, Position, Record, Topic,
-    TopicError, TopicMatcher, limits, shard::Page, wire,
+    TopicError, TopicMatcher, limits, moment, shard::Page, wire,
 };

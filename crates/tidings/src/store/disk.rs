@@ -13,6 +13,7 @@ mod index;
 mod keeper;
 mod keyring;
 mod log;
+mod places;
 mod recovery;
 mod scan;
 mod segment;
@@ -265,6 +266,16 @@ impl EventStore for DiskStore {
         }
         let filter = filter.clone();
         self.read(move |log| log.missing_after(after, &filter))
+    }
+
+    fn since<'a>(&'a self, moment: u64, filter: &'a Filter) -> StoreFuture<'a, (u64, Option<GapReason>)> {
+        let filter = filter.clone();
+        self.read(move |log| log.since(moment, &filter))
+    }
+
+    fn last<'a>(&'a self, count: usize, filter: &'a Filter) -> StoreFuture<'a, u64> {
+        let filter = filter.clone();
+        self.read(move |log| log.last(count, &filter))
     }
 
     fn resolve<'a>(&'a self, id: &'a str) -> StoreFuture<'a, Option<Position>> {
