@@ -4,6 +4,8 @@
 //! knows patterns and URLs, not who asks.
 
 mod compiled;
+#[cfg(test)]
+mod conformance;
 
 use crate::{Map, TopicError, limits, topic::check_hidden};
 use compiled::Compiled;

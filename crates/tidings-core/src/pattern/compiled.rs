@@ -26,7 +26,7 @@ pub(super) struct Compiled(Box<[(Part, PartMatcher)]>);
 
 /// The parts of a URL, in the order in which asking is most likely to be over soon.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Part {
+pub(super) enum Part {
     Pathname,
     Hostname,
     Protocol,
@@ -79,8 +79,10 @@ impl Part {
 
 impl Compiled {
     pub(super) fn new(text: &str, base: &Url) -> Result<Compiled, PatternError> {
-        let invalid = |error: urlpattern::Error| PatternError::Invalid(error.to_string());
-        let init = UrlPatternInit::parse_constructor_string::<Expression>(text, Some(base.clone())).map_err(invalid)?;
+        Compiled::of(UrlPatternInit::parse_constructor_string::<Expression>(text, Some(base.clone())).map_err(invalid)?)
+    }
+
+    pub(super) fn of(init: UrlPatternInit) -> Result<Compiled, PatternError> {
         // Upper and lower case are never the same (M-32).
         let options = UrlPatternOptions { regex_syntax: RegexSyntax::Rust, ignore_case: false };
         let pattern = urlpattern::UrlPattern::<Expression>::parse(init, options).map_err(invalid)?;
@@ -106,8 +108,16 @@ impl Compiled {
     }
 
     pub(super) fn matches(&self, url: &Url) -> bool {
-        self.0.iter().all(|(part, matcher)| matcher.matches(part.of(url)))
+        self.matches_parts(|part| part.of(url))
     }
+
+    pub(super) fn matches_parts<'a>(&self, text: impl Fn(Part) -> &'a str) -> bool {
+        self.0.iter().all(|(part, matcher)| matcher.matches(text(*part)))
+    }
+}
+
+fn invalid(error: urlpattern::Error) -> PatternError {
+    PatternError::Invalid(error.to_string())
 }
 
 impl PartMatcher {
