@@ -66,7 +66,8 @@ fn matches(pattern: &Compiled, inputs: &[Value]) -> Option<bool> {
 #[test]
 fn web_platform_tests() {
     let path = data();
-    let text = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; this version of the crate has no test data", path.display()));
+    let text =
+        std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; this version of the crate has no test data", path.display()));
     let cases: Vec<Value> = serde_json::from_slice(&text).expect("JSON");
     let (mut checked, mut wrong) = (0, Vec::new());
     for case in cases.iter().filter(|case| case.is_object()) {
@@ -87,7 +88,10 @@ fn web_platform_tests() {
         let found = compiled.as_ref().map(|pattern| matches(pattern, case["inputs"].as_array().map_or(&[], Vec::as_slice)));
         let right = if error { found.is_none() } else { found.is_some() && (case.get("inputs").is_none() || found == Some(expected)) };
         if !right {
-            wrong.push(format!("{}: {found:?}", serde_json::json!([case["pattern"], case["inputs"], case["expected_obj"], case["expected_match"]])));
+            wrong.push(format!(
+                "{}: {found:?}",
+                serde_json::json!([case["pattern"], case["inputs"], case["expected_obj"], case["expected_match"]])
+            ));
         }
     }
     assert!(wrong.is_empty(), "{} of {checked} are wrong:\n{}", wrong.len(), wrong.join("\n"));
