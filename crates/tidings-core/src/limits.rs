@@ -42,6 +42,13 @@ pub const IDEMPOTENCY_MS: u64 = 24 * 3_600_000;
 pub const MATCHERS: usize = 100;
 /// The most matchers any door may allow; N-40, M-312.
 pub const MATCHERS_MAX: usize = 1_000;
+/// A URI Template or URL Pattern, in bytes; M-23, M-312.
+pub const PATTERN: usize = 4_096;
+/// The automata of one URL pattern, in bytes, and about four times that while it is compiled: what needs more is refused. Ordinary
+/// patterns take under two thousand.
+pub const PATTERN_AUTOMATA: usize = 32 << 10;
+/// Distinct URL patterns of a hub that are in use at once, in subscriptions and grants: M-23, M-79.
+pub const URL_PATTERNS: usize = 10_000;
 /// A cursor as a client sends it, in bytes: the longest publisher's id, percent-encoded, with room; longer is an unknown id (S-19).
 pub const CURSOR: usize = 4_096;
 
