@@ -159,10 +159,11 @@ impl Rules {
     }
 }
 
-/// The names that a matcher matches, as ranges; `None` is every one.
+/// Ranges of names with all those that a matcher matches; `None` is every one.
 fn names(key: Key<'_>) -> Option<Vec<(String, String)>> {
     Some(match key {
-        Key::All => return None,
+        // Of templates and patterns any may match.
+        Key::All | Key::Head(_) => return None,
         // The next name there is.
         Key::Exact(name) => vec![(name.to_owned(), format!("{name}\0"))],
         // With a slash in front or without; itself, and everything between `name/` and `name0`, for `0` follows `/`.

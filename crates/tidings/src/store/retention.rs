@@ -127,7 +127,8 @@ impl Rules {
         match class {
             // What is left when every other class has taken its topics.
             0 => !asked.as_slice().iter().all(|asked| self.classes[1..].iter().any(|class| class.matcher.covers(asked))),
-            _ => asked.as_slice().iter().any(|asked| own.covers(asked) || asked.covers(own)),
+            // A template or a pattern may match some of it.
+            _ => asked.as_slice().iter().any(|asked| matches!(asked.key(), Key::Head(_)) || own.covers(asked) || asked.covers(own)),
         }
     }
 }
@@ -141,7 +142,7 @@ fn prefix(name: &str) -> Option<(TopicMatcher, String)> {
 fn name_of(matcher: &TopicMatcher) -> &str {
     match matcher.key() {
         Key::Prefix(name) => name,
-        Key::All | Key::Exact(_) => "",
+        Key::All | Key::Exact(_) | Key::Head(_) => "",
     }
 }
 
