@@ -5,6 +5,8 @@
 
 mod cached;
 #[cfg(test)]
+mod class_trials;
+#[cfg(test)]
 mod damage;
 mod evicted;
 mod files;
