@@ -29,7 +29,8 @@ pub use config::{AfterGap, Config, EndStyle, HeartbeatForm, LagPolicy, PrefixRul
 pub use delivery::{Aborted, EventBody, EventStream};
 pub use hub::{Cursor, Granted, Hub, HubBuilder, Opened, PublishError, StartError, SubscribeError, Subscription, TopicInfo};
 pub use store::{
-    Bounds, DiskOptions, DiskStore, Durability, EventStore, Follower, MemoryStore, OpenError, PageLimits, Promises, StoreError, StoreFuture,
+    Bounds, DiskOptions, DiskStore, Durability, EventStore, Finding, Follower, LogDirectory, LogReport, MemoryStore, MissingReport,
+    OpenError, PageLimits, Promises, SegmentReport, StoreError, StoreFuture, Verified,
 };
 pub use tidings_core::{
     Draft, Epoch, Event, EventError, EventId, Filter, GapReason, Grant, Item, Matchers, Message, Parser, Position, Record, Topic,

@@ -5,7 +5,7 @@
 mod disk;
 mod memory;
 
-pub use disk::{DiskOptions, DiskStore, Durability, OpenError};
+pub use disk::{DiskOptions, DiskStore, Durability, Finding, LogDirectory, LogReport, MissingReport, OpenError, SegmentReport, Verified};
 pub use memory::MemoryStore;
 
 use std::{fmt, pin::Pin, sync::Arc};

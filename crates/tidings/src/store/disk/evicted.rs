@@ -62,6 +62,19 @@ pub(super) fn load(files: &dyn Files, epoch: Epoch, removed: u64) -> Evicted {
     })
 }
 
+/// Whether the file is what was written, if there is one.
+pub(super) fn check(files: &dyn Files) -> io::Result<()> {
+    let file = match files.open(NAME) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    let mut bytes = vec![0; file.len()? as usize];
+    let count = file.read_at(&mut bytes, 0)?;
+    let whole = bytes.get(..count).and_then(|bytes| bytes.split_at_checked(count.checked_sub(4)?));
+    let checks = whole.is_some_and(|(contents, checksum)| crc32c::crc32c(contents) == u32_at(checksum, 0));
+    if checks { Ok(()) } else { Err(invalid("it does not check")) }
+}
+
 fn parse(bytes: &[u8], epoch: Epoch, removed: u64, blank: impl Fn(u64) -> Evicted) -> Option<Evicted> {
     let (contents, checksum) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
     let checks = contents.len() >= HEADER && contents[..8] == *MAGIC && crc32c::crc32c(contents) == u32_at(checksum, 0);

@@ -80,7 +80,7 @@ impl Keeper {
         }
     }
 
-    fn write_indexes(&self) -> io::Result<()> {
+    pub(super) fn write_indexes(&self) -> io::Result<()> {
         let segments: Vec<Arc<Segment>> = self.log.view().segments.iter().cloned().collect();
         for segment in segments {
             let Kept::Memory(index) = segment.kept() else { continue };

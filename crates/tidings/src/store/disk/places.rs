@@ -81,7 +81,7 @@ impl Log {
         Ok(from.checked_sub(1))
     }
 
-    fn accepted_at(&self, place: Place, event: u32, offset: u32) -> io::Result<Option<u64>> {
+    pub(super) fn accepted_at(&self, place: Place, event: u32, offset: u32) -> io::Result<Option<u64>> {
         let mut time = None;
         fetch(&*self.files, place, &[(event, offset)], |_, record| {
             time = record.map(|record| record.accepted_at());
