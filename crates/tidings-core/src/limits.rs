@@ -27,10 +27,28 @@ pub const TOPICS_PER_EVENT_MAX: usize = 1_000;
 pub const BATCH_EVENTS: usize = 10_000;
 /// Bytes of ids in the answer to a stream of events (N-3): they are kept until the body ends. About 620,000 minted ids.
 pub const ANSWER_IDS: usize = 16 << 20;
+/// A key under which a request is published once, in bytes: a UUID or a digest with room for a name before it (N-6). Kept as a digest.
+pub const IDEMPOTENCY_KEY: usize = 256;
+/// Keys that a store remembers, the newest; N-6. Each costs [`IDEMPOTENCY_KEY_COST`], so that they are at most 80 MB.
+pub const IDEMPOTENCY_KEYS: usize = 1_000_000;
+/// The most that may be set: 8 GB of memory.
+pub const IDEMPOTENCY_KEYS_MAX: usize = 100_000_000;
+/// Bytes of memory that a remembered key costs, whatever it is and whatever was published with it: digests of key and request, number and time
+/// are 64, its place in the table and the room to grow are the rest. A disk log keeps 68 more on disk. Held by a test.
+pub const IDEMPOTENCY_KEY_COST: usize = 80;
+/// Milliseconds for which a key counts: who retries for longer than a day has lost more than an answer; N-6.
+pub const IDEMPOTENCY_MS: u64 = 24 * 3_600_000;
 /// Matchers of one subscription on the native routes; N-40.
 pub const MATCHERS: usize = 100;
 /// The most matchers any door may allow; N-40, M-312.
 pub const MATCHERS_MAX: usize = 1_000;
+/// A URI Template or URL Pattern, in bytes; M-23, M-312.
+pub const PATTERN: usize = 4_096;
+/// The automata of one URL pattern, in bytes, and about four times that while it is compiled: what needs more is refused. Ordinary
+/// patterns take under two thousand.
+pub const PATTERN_AUTOMATA: usize = 32 << 10;
+/// Distinct URL patterns of a hub that are in use at once, in subscriptions and grants: M-23, M-79.
+pub const URL_PATTERNS: usize = 10_000;
 /// A cursor as a client sends it, in bytes: the longest publisher's id, percent-encoded, with room; longer is an unknown id (S-19).
 pub const CURSOR: usize = 4_096;
 

@@ -51,6 +51,14 @@ impl Window {
         }
     }
 
+    /// Takes the oldest record out, whatever there is room for.
+    pub fn pop_oldest(&mut self) -> Option<Arc<Record>> {
+        let old = self.entries.pop_front()?;
+        self.bytes -= old.record.cost();
+        self.floor = old.record.position().sequence;
+        Some(old.record)
+    }
+
     /// Sequence number of the newest record, or of the place the window began at.
     pub fn head(&self) -> u64 {
         self.head
@@ -167,16 +175,19 @@ impl Evicted {
             && topics == record.shared_topics()
             && *private == record.is_private()
         {
-            *newest = sequence;
+            *newest = sequence.max(*newest);
             return;
         }
         self.insert(sequence, (record.shared_topics().clone(), record.is_private()));
     }
 
-    /// Of an audience that is not the newest.
-    fn insert(&mut self, sequence: u64, audience: Audience) {
+    /// Of an audience that is not the newest. One that is known may have lost something later already.
+    fn insert(&mut self, mut sequence: u64, audience: Audience) {
         match self.by_audience.remove(&audience) {
-            Some(previous) => drop(self.by_sequence.remove(&previous)),
+            Some(previous) => {
+                self.by_sequence.remove(&previous);
+                sequence = sequence.max(previous);
+            }
             None => self.bytes += audience_bytes(&audience),
         }
         if let Some((sequence, audience)) = self.newest.replace((sequence, audience)) {
@@ -187,7 +198,7 @@ impl Evicted {
             let Some((sequence, audience)) = self.by_sequence.pop_first() else { break };
             self.bytes -= audience_bytes(&audience);
             self.by_audience.remove(&audience);
-            self.forgotten = sequence;
+            self.forgotten = self.forgotten.max(sequence);
         }
     }
 
@@ -204,9 +215,13 @@ impl Evicted {
         self.forgotten
     }
 
-    /// Remembers that the newest event of an audience that is gone had this sequence; each audience once, ascending.
+    /// Remembers that an event of an audience is gone that had this sequence.
     pub fn remember(&mut self, sequence: u64, topics: Arc<[Topic]>, private: bool) {
-        self.insert(sequence, (Topics::stored(topics), private));
+        let audience = (Topics::stored(topics), private);
+        match &mut self.newest {
+            Some((newest, of)) if *of == audience => *newest = sequence.max(*newest),
+            _ => self.insert(sequence, audience),
+        }
     }
 
     /// Whether a reader at a cursor may have missed an event that it could have received.

@@ -27,12 +27,14 @@ mod telemetry;
 pub use self::http::{HubService, PeerAddr, Refusal, ResponseBody};
 pub use config::{AfterGap, Config, EndStyle, HeartbeatForm, LagPolicy, PrefixRule, Secret};
 pub use delivery::{Aborted, EventBody, EventStream};
-pub use hub::{Cursor, Granted, Hub, HubBuilder, Opened, PublishError, StartError, SubscribeError, Subscription, TopicInfo};
+pub use hub::{
+    Cursor, Granted, Hub, HubBuilder, IdempotencyKey, KeyError, Opened, PublishError, StartError, SubscribeError, Subscription, TopicInfo,
+};
 pub use store::{
-    Bounds, DiskOptions, DiskStore, Durability, EventStore, Finding, Follower, LogDirectory, LogReport, MemoryStore, MissingReport,
-    OpenError, PageLimits, Promises, SegmentReport, StoreError, StoreFuture, Verified,
+    Bounds, DiskOptions, DiskStore, Durability, EventStore, Finding, Follower, KeyWindow, LogDirectory, LogReport, MemoryStore,
+    MissingReport, Once, OnceKey, OpenError, PageLimits, Promises, SegmentReport, StoreError, StoreFuture, StoreReport, Verified,
 };
 pub use tidings_core::{
-    Draft, Epoch, Event, EventError, EventId, Filter, GapReason, Grant, Item, Matchers, Message, Parser, Position, Record, Topic,
-    TopicError, TopicMatcher, limits, moment, shard::Page, wire,
+    BaseError, Draft, Epoch, Event, EventError, EventId, Filter, GapReason, Grant, Item, Matchers, Message, Parser, PatternError, Position,
+    Record, Topic, TopicError, TopicMatcher, UrlPatterns, limits, moment, shard::Page, wire,
 };

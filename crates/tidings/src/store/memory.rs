@@ -1,6 +1,9 @@
 //! A store in memory: a bounded ring, for tests, for embedding and for ephemeral hubs. It promises nothing beyond the process's life.
 
-use super::{Bounds, EventStore, Follower, PageLimits, Promises, StoreFuture};
+use super::{
+    Bounds, EventStore, Follower, KeyWindow, Once, OnceKey, PageLimits, Promises, StoreFuture, StoreReport,
+    keys::{Entry, Keys, ids},
+};
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     fmt,
@@ -32,6 +35,7 @@ struct Log {
     /// Newest event of each topic that has one.
     topics: BTreeMap<Topic, u64>,
     accepted_at: u64,
+    keys: Keys,
     /// When the newest event was accepted that is gone.
     evicted_at: u64,
 }
@@ -46,9 +50,34 @@ impl MemoryStore {
             ids: HashMap::new(),
             topics: BTreeMap::new(),
             accepted_at: 0,
+            keys: Keys::new(KeyWindow::default()),
             evicted_at: 0,
         };
         Ok(MemoryStore { epoch, log: Mutex::new(log), follower: OnceLock::new() })
+    }
+
+    /// Remembers keys for another time or number than by default (N-6).
+    #[must_use]
+    pub fn key_window(self, window: KeyWindow) -> MemoryStore {
+        self.log().keys = Keys::new(window);
+        self
+    }
+
+    /// Appends under the lock, so that whoever follows gets the batches in the order of the log.
+    fn append_to(&self, log: &mut Log, batch: Vec<Draft>, now: u64) -> Vec<Arc<Record>> {
+        log.accepted_at = log.accepted_at.max(now);
+        let (mut sequence, accepted_at) = (log.window.head(), log.accepted_at);
+        let seal = |draft: Draft| {
+            sequence += 1;
+            Arc::new(draft.seal(Position { epoch: self.epoch, sequence }, accepted_at))
+        };
+        let records: Vec<Arc<Record>> = batch.into_iter().map(seal).collect();
+        log.push(&records);
+        log.keys.forget(accepted_at);
+        if let Some(follower) = self.follower.get() {
+            follower(&records);
+        }
+        records
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -128,21 +157,26 @@ impl EventStore for MemoryStore {
     }
 
     fn append(&self, batch: Vec<Draft>, now: u64) -> StoreFuture<'_, Vec<EventId>> {
-        let mut log = self.log();
-        log.accepted_at = log.accepted_at.max(now);
-        let (mut sequence, accepted_at) = (log.window.head(), log.accepted_at);
-        let seal = |draft: Draft| {
-            sequence += 1;
-            Arc::new(draft.seal(Position { epoch: self.epoch, sequence }, accepted_at))
-        };
-        let records: Vec<Arc<Record>> = batch.into_iter().map(seal).collect();
-        log.push(&records);
-        // Under the lock: whoever follows gets the batches in the order of the log.
-        if let Some(follower) = self.follower.get() {
-            follower(&records);
-        }
-        drop(log);
+        let records = self.append_to(&mut self.log(), batch, now);
         Box::pin(ready(Ok(records.iter().map(|record| record.id()).collect())))
+    }
+
+    fn append_once(&self, batch: Vec<Draft>, key: OnceKey, now: u64) -> StoreFuture<'_, Once> {
+        let mut log = self.log();
+        let outcome = match log.keys.find(&key.name, now.max(log.accepted_at)) {
+            Some(entry) if entry.key == key => Once::Before(ids(self.epoch, entry.first, &batch)),
+            Some(_) => Once::Other,
+            None => {
+                let records = self.append_to(&mut log, batch, now);
+                if let Some(first) = records.first() {
+                    let (first, at) = (first.position().sequence, log.accepted_at);
+                    log.keys.push(Entry { key, first, at });
+                }
+                Once::Kept(records.iter().map(|record| record.id()).collect())
+            }
+        };
+        drop(log);
+        Box::pin(ready(Ok(outcome)))
     }
 
     fn read_after<'a>(&'a self, after: u64, up_to: u64, filter: &'a Filter, limits: PageLimits) -> StoreFuture<'a, Page> {
@@ -211,6 +245,10 @@ impl EventStore for MemoryStore {
         let range = log.topics.range::<str, _>((from, Bound::Unbounded));
         let topics = range.filter_map(|(topic, &sequence)| Some((topic.clone(), log.id_at(sequence)?))).take(limit).collect();
         Box::pin(ready(Ok(topics)))
+    }
+
+    fn report(&self) -> StoreReport {
+        StoreReport { keys: self.log().keys.len() as u64, ..StoreReport::default() }
     }
 
     fn follow(&self, follower: Follower) {

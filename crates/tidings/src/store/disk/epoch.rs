@@ -1,5 +1,5 @@
 //! A log's events as a new log: another epoch and numbers from 1, in the same directory. For a directory that was restored from a backup,
-//! whose next numbers some reader may have seen already with other events.
+//! whose next numbers some reader may have seen already with other events. Idempotency keys stay behind: the ids that they stand for are gone.
 //!
 //! The new segments are those of a foreign log until the state names their epoch; that one rename makes them the log, and the old ones foreign.
 
@@ -7,8 +7,9 @@ use super::{
     DiskOptions, Durability,
     cached::Cached,
     files::Files,
-    format::{HEADER, State, index_name, segment_name, serial_of},
+    format::{HEADER, State, serial_of},
     keeper::Keeper,
+    keyring::{Found, Keyring},
     log::{Log, View},
     recovery::{Recovered, recover},
     state::Durable,
@@ -33,9 +34,11 @@ pub(super) fn begin_new(files: &Arc<dyn Files>) -> io::Result<(Epoch, u64)> {
     let Recovered { epoch: old, view, prior, .. } = recover(files, &closing)?;
     let old = Log::new(Arc::new(Cached::new(files.clone())), old, &options, view);
     let remove = |which: &dyn Fn(u64) -> bool| -> io::Result<()> {
-        for serial in files.names()?.iter().filter_map(|name| serial_of(name, "log")).filter(|&serial| which(serial)) {
-            let _ = files.remove(&segment_name(serial));
-            let _ = files.remove(&index_name(serial));
+        for name in files.names()? {
+            let serial = ["log", "index", "keys"].iter().find_map(|ending| serial_of(&name, ending));
+            if serial.is_some_and(which) {
+                let _ = files.remove(&name);
+            }
         }
         Ok(())
     };
@@ -66,10 +69,12 @@ fn copy(files: &Arc<dyn Files>, old: &Log, newest: u64, options: DiskOptions) ->
     let durable = Arc::new(Durable::unsaved(files.clone(), state)?);
     let view = View { segments: std::collections::VecDeque::new(), active: None, head: 0, floor: 0, events: 0, gaps: Vec::new() };
     let log = Arc::new(Log::new(Arc::new(Cached::new(files.clone())), epoch, &options, view));
-    let keeper = Keeper::new(log.clone(), durable.clone(), options.clone());
+    let keyring = Arc::new(Keyring::new(epoch, options.keys, Found::default(), 0));
+    let keeper = Keeper::new(log.clone(), durable.clone(), keyring.clone(), options.clone());
     let mut writer = Writer {
         log: log.clone(),
         durable: durable.clone(),
+        keyring,
         queue: Arc::default(),
         follower: Arc::default(),
         options,
@@ -104,7 +109,7 @@ fn append(writer: &mut Writer, records: &[Arc<Record>]) -> io::Result<()> {
     for run in records.chunk_by(|one, next| one.accepted_at() == next.accepted_at()) {
         let (answer, answered) = oneshot::channel();
         let drafts = run.iter().map(|record| record.redraft()).collect();
-        group.push(Waiting { drafts, now: run[0].accepted_at(), answer });
+        group.push(Waiting { drafts, key: None, now: run[0].accepted_at(), answer });
         answers.push(answered);
     }
     writer.commit(group);
@@ -148,7 +153,7 @@ mod tests {
             for n in 0..20 {
                 let (answer, mut answered) = oneshot::channel();
                 let event = Event::new("a", format!("{life} {n}")).unwrap();
-                parts.writer.commit(vec![Waiting { drafts: vec![Record::draft(event)], now: 100 * life + n / 2, answer }]);
+                parts.writer.commit(vec![Waiting { drafts: vec![Record::draft(event)], key: None, now: 100 * life + n / 2, answer }]);
                 answered.try_recv().unwrap().unwrap();
             }
             parts.keeper.work(None);

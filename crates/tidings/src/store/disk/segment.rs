@@ -24,6 +24,8 @@ const NEAR: u32 = 4_096;
 const GUESS: u64 = 2_048;
 /// A question that concerns more names than these is answered by looking at every event.
 const LISTS: usize = 256;
+/// So is one for which more names than these would have to be looked at.
+const LOOKED: usize = 1 << 16;
 
 /// A finished segment.
 #[derive(Debug)]
@@ -160,41 +162,77 @@ pub(super) fn newest_candidates(index: &dyn Index, matchers: &Matchers, from: u3
 
 /// Shows the lists of all names that these matchers match; false if there are too many, so that it is cheaper to look at every event.
 fn by_names(index: &dyn Index, matchers: &Matchers, each: &mut dyn FnMut(&List<'_>) -> io::Result<()>) -> io::Result<bool> {
-    let mut lists = 0;
-    let keys = matchers.as_slice().iter().map(TopicMatcher::key).chain([Key::Exact(UNREADABLE)]);
-    for (first, end) in keys.flat_map(ranges) {
-        let Some(first) = first else { return Ok(false) };
-        index.visit(Names::Topics, &first, &mut |name, list| {
-            let inside = end.as_ref().map_or(*name == *first, |end| *name < **end);
-            if !inside {
+    let (mut looked, mut lists) = (0, 0);
+    let unreadable = Range::One(UNREADABLE.to_owned());
+    let ranges = matchers.as_slice().iter().flat_map(ranges).chain([Some((unreadable, None))]);
+    for range in ranges {
+        let Some((range, matcher)) = range else { return Ok(false) };
+        index.visit(Names::Topics, range.first(), &mut |name, list| {
+            if !range.contains(name) {
                 return Ok(false);
+            }
+            looked += 1;
+            if looked > LOOKED {
+                return Ok(false);
+            }
+            // Each name is asked about once, however many events it has.
+            if matcher.is_some_and(|matcher| !matcher.matches_name(name)) {
+                return Ok(true);
             }
             lists += 1;
             if lists <= LISTS {
                 each(&list)?;
             }
-            Ok(lists <= LISTS && end.is_some())
+            Ok(lists <= LISTS && !matches!(range, Range::One(_)))
         })?;
-        if lists > LISTS {
+        if lists > LISTS || looked > LOOKED {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-/// The names that a matcher matches: from one name up to another, or that name alone; no name at all means every one.
-fn ranges(key: Key<'_>) -> Vec<(Option<String>, Option<String>)> {
-    match key {
-        Key::All => vec![(None, None)],
-        Key::Exact(name) => vec![(Some(name.to_owned()), None)],
+/// Names that lie together in byte order.
+#[derive(Debug)]
+enum Range {
+    One(String),
+    /// From one name up to another.
+    Between(String, String),
+    /// Those that begin with this.
+    Beginning(String),
+}
+
+impl Range {
+    fn first(&self) -> &str {
+        match self {
+            Range::One(first) | Range::Between(first, _) | Range::Beginning(first) => first,
+        }
+    }
+
+    /// Whether a name that does not come before the first is in it.
+    fn contains(&self, name: &str) -> bool {
+        match self {
+            Range::One(one) => *name == **one,
+            Range::Between(_, end) => *name < **end,
+            Range::Beginning(head) => name.starts_with(&**head),
+        }
+    }
+}
+
+/// The names that a matcher may match, and the matcher if it has to be asked about each of them; nothing if it matches every name.
+fn ranges(matcher: &TopicMatcher) -> Vec<Option<(Range, Option<&TopicMatcher>)>> {
+    match matcher.key() {
+        Key::All => vec![None],
+        Key::Exact(name) => vec![Some((Range::One(name.to_owned()), None))],
         // With a slash in front or without; itself, and everything between `name/` and `name0`, for `0` follows `/`.
         Key::Prefix(name) => ["", "/"]
             .into_iter()
             .flat_map(|slash| {
-                let below = Some(format!("{slash}{name}/"));
-                [(Some(format!("{slash}{name}")), None), (below, Some(format!("{slash}{name}0")))]
+                let below = Range::Between(format!("{slash}{name}/"), format!("{slash}{name}0"));
+                [Some((Range::One(format!("{slash}{name}")), None)), Some((below, None))]
             })
             .collect(),
+        Key::Head(head) => vec![Some((Range::Beginning(head.to_owned()), Some(matcher)))],
     }
 }
 

@@ -10,6 +10,7 @@ use super::{
     files::{File, Files},
     format::{FOOTER, Footer, HEADER, Missing, SegmentHeader, index_name, segment_name, serial_of},
     index::{FileIndex, Index, List, MemoryIndex, Names},
+    keyring,
     scan::{End, scan},
     segment::Segment,
     state,
@@ -82,6 +83,13 @@ pub(super) fn verify(files: &Arc<dyn Files>, found: &mut dyn FnMut(Finding)) -> 
         let view = log.view();
         (view.segments.clone(), view.gaps.clone())
     };
+    for name in files.names()? {
+        if let Some(serial) = serial_of(&name, "keys")
+            && let Err(error) = keyring::load(&**files, log.epoch, serial)
+        {
+            report(&name, None, format!("{error}; if its segment is gone, requests that used its keys count as new"), true);
+        }
+    }
     let mut verified = Verified::default();
     for segment in &segments {
         let read = contents(&log.files, segment, &mut report)?;
