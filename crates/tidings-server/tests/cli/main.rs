@@ -5,6 +5,7 @@
 // Signals are half of what is tried here.
 #![cfg(unix)]
 
+mod bad_days;
 mod client;
 mod crash;
 mod faulty;

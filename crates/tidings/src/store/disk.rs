@@ -3,6 +3,8 @@
 //!
 //! Here its parts are joined: the writer and the keeper, a thread each, and the log that readers see.
 
+#[cfg(test)]
+mod bad_days;
 mod cached;
 #[cfg(test)]
 mod damage;

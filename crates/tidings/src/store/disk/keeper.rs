@@ -36,7 +36,7 @@ pub(super) struct Keeper {
     jumped: bool,
 }
 
-fn wall() -> Duration {
+pub(super) fn wall() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
@@ -48,15 +48,14 @@ impl Keeper {
     /// Works whenever it is told to, and now and then, until nobody is left to tell it.
     pub(super) fn run(mut self, told: &mpsc::Receiver<()>) {
         while !matches!(told.recv_timeout(LOOK), Err(mpsc::RecvTimeoutError::Disconnected)) {
-            let now = self.now();
+            let now = self.now(wall(), self.began.0.elapsed());
             self.work(now);
         }
     }
 
-    /// The time, unless the clock jumped ahead.
-    fn now(&mut self) -> Option<u64> {
-        let now = wall();
-        let ahead = now.saturating_sub(self.began.1 + self.began.0.elapsed());
+    /// The time in milliseconds, unless the clock jumped ahead: what it shows now, and the time that really passed since the beginning.
+    pub(super) fn now(&mut self, now: Duration, passed: Duration) -> Option<u64> {
+        let ahead = now.saturating_sub(self.began.1 + passed);
         if (ahead > JUMP) != self.jumped {
             self.jumped = !self.jumped;
             if self.jumped {
