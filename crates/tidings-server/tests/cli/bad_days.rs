@@ -174,8 +174,9 @@ fn many_topics() {
             most = most.max(resident(hub.program.id()));
         }
         println!("{topics} topics, {}: {before} KiB before, {most} at the most, {} after", store[0], resident(hub.program.id()));
-        // The index of the segment being written, that of one on its way to its file, the window, and the pages of a request.
-        assert!(most - before < 100 << 10, "{most} KiB, {before} before");
+        // The index of the segment being written, those on their way to their files, the window, and the pages of a request: as much with
+        // four million topics as with one.
+        assert!(most - before < 192 << 10, "{most} KiB, {before} before");
         let last = format!("devices/{:08}/temperature", topics - 1);
         let mut newest = hub.command(&["subscribe", &last, "--last", "1", "--count", "1"]);
         assert_eq!(Program::start(&mut newest).exit().out.trim_end(), (topics - 1).to_string());
