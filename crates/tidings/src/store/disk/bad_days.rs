@@ -167,7 +167,7 @@ fn age_and_a_clock_that_jumps() {
         (began + 63 * MINUTE, 2 * MINUTE, (false, all)),
         (began + 24 * 60 * MINUTE, 3 * MINUTE, (false, all)),
         // An hour back: younger than it is.
-        (began - 60 * MINUTE, 4 * MINUTE, (true, all)),
+        (began.saturating_sub(60 * MINUTE), 4 * MINUTE, (true, all)),
         // Right again, and the time has really come.
         (began + 29 * MINUTE, 29 * MINUTE, (true, all)),
         (began + 31 * MINUTE, 31 * MINUTE, (true, 0)),
