@@ -23,7 +23,7 @@ fn start(data: &Path, flags: &[&str]) -> Hub {
 }
 
 /// The whole answer, or nothing if the hub is gone.
-fn post(address: &str, path: &str, media_type: &str, body: &str) -> Option<String> {
+pub(crate) fn post(address: &str, path: &str, media_type: &str, body: &str) -> Option<String> {
     let mut socket = TcpStream::connect(address).ok()?;
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
     let length = body.len();

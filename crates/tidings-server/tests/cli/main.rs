@@ -5,10 +5,12 @@
 // Signals are half of what is tried here.
 #![cfg(unix)]
 
+mod bad_days;
 mod client;
 mod crash;
 mod faulty;
 mod load;
+mod operator;
 mod places;
 mod program;
 mod round_trip;

@@ -32,7 +32,7 @@ fn append(writer: &mut Writer, events: Vec<Event>) -> Result<Vec<EventId>, Store
 }
 
 /// A log of several segments, single events and batches, closed properly or not.
-fn filled(closed: bool) -> (Simulated, BTreeMap<u64, String>) {
+pub(super) fn filled(closed: bool) -> (Simulated, BTreeMap<u64, String>) {
     let (disk, mut all) = (Simulated::new(1, None), BTreeMap::new());
     for life in 0..3 {
         let Parts { mut writer, keeper, log, .. } = open(&disk);

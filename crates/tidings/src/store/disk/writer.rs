@@ -389,7 +389,7 @@ impl Writer {
     }
 
     /// Ends the segment that is being written: nothing is in a later one before all of this one is on disk.
-    fn finish(&mut self) -> io::Result<()> {
+    pub(super) fn finish(&mut self) -> io::Result<()> {
         let Some(open) = &self.file else { return Ok(()) };
         let Some(count) = (self.kept + 1).checked_sub(open.header.first).filter(|&count| count > 0) else {
             self.give_up(false);
