@@ -312,7 +312,7 @@ impl Writer {
         (appends, asked)
     }
 
-    fn refuse(&mut self, error: &io::Error) -> StoreError {
+    pub(super) fn refuse(&mut self, error: &io::Error) -> StoreError {
         if self.refusing.is_none() {
             tracing::error!(%error, "the log cannot be written; publishing is refused until a new file can be");
         }
