@@ -42,6 +42,13 @@ pub const IDEMPOTENCY_MS: u64 = 24 * 3_600_000;
 pub const MATCHERS: usize = 100;
 /// The most matchers any door may allow; N-40, M-312.
 pub const MATCHERS_MAX: usize = 1_000;
+/// A URI Template or URL Pattern, in bytes; M-23, M-312.
+pub const PATTERN: usize = 4_096;
+/// The automata of one URL pattern, in bytes, and about four times that while it is compiled: what needs more is refused. Ordinary
+/// patterns take under two thousand.
+pub const PATTERN_AUTOMATA: usize = 32 << 10;
+/// Distinct URL patterns of a hub that are in use at once, in subscriptions and grants: M-23, M-79.
+pub const URL_PATTERNS: usize = 10_000;
 /// A cursor as a client sends it, in bytes: the longest publisher's id, percent-encoded, with room; longer is an unknown id (S-19).
 pub const CURSOR: usize = 4_096;
 
@@ -98,6 +105,12 @@ pub const EVICTED_BYTES: usize = 16 << 20;
 /// Bytes of events that wait for a durable store to write them (one append may exceed it alone); further publishes are refused with 503.
 pub const STORE_QUEUE_BYTES: usize = 64 << 20;
 
+/// Files of the log on disk that stay open for the next reader: a segment and its index each, so questions about the newest four gigabytes
+/// open nothing.
+pub const LOG_OPEN_FILES: usize = 128;
+/// Checked pages of indexes kept for the next reader, 2 MiB: the places that readers of a hundred segments ask for.
+pub const INDEX_PAGES: usize = 512;
+
 /// Events a shard takes at once.
 pub const TAKEN_EVENTS: usize = 1_024;
 /// Bytes a shard takes at once (one event may exceed it alone).
@@ -136,6 +149,11 @@ pub const PAGE_BYTES: usize = 256 << 10;
 pub const PAGE_EVENTS: usize = 1_024;
 /// Stored events looked at for one page, so that a page for a rare topic comes back in bounded time with `covered_through` advanced.
 pub const PAGE_SCAN: usize = 16_384;
+/// The most of its newest events that a reader may begin with (`last`): the place of each is looked for before the stream begins.
+pub const LAST_EVENTS: usize = 10_000;
+/// Stored events looked at for that, those that cannot match left out where there is an index. A reader whose rights or topics fit so few
+/// of them begins where the looking ended.
+pub const LAST_SCAN: usize = 100_000;
 /// Subscriptions waiting to be taken over by one shard; further ones wait in their request.
 pub const SHARD_INBOX: usize = 1_024;
 /// Counters by which a shard says what its subscribers ask for, 256 KiB: with as many topics as that every third publish of something

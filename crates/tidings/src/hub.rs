@@ -148,7 +148,7 @@ pub enum SubscribeError {
 pub struct Opened {
     /// The bytes, from the first comment on.
     pub body: EventBody,
-    /// With a cursor: where the stream really starts, an id or `earliest` (M-91, M-92). `None` without a cursor.
+    /// With a cursor, a moment or a count: where the stream really starts, an id or `earliest` (M-91, M-92). `None` for live.
     pub starts_after: Option<String>,
 }
 
@@ -527,14 +527,14 @@ impl Granted {
         let prime = subscription.prime.or(rule.and_then(|rule| rule.prime)).unwrap_or(config.prime);
         let filter = Arc::new(Filter::new(subscription.matchers.clone(), &self.grant));
         let after_gap = subscription.after_gap.unwrap_or(config.after_gap);
-        let Start { after, gap, header } = start::start(&*inner.store, &subscription.cursor, &filter, after_gap).await?;
+        let Start { after, gap, header, unprimed } = start::start(&*inner.store, &subscription.cursor, &filter, after_gap).await?;
         if gap.is_some() {
             inner.counters.broken_cursors.fetch_add(1, Ordering::Relaxed);
         }
         let position = Position { epoch: inner.store.bounds().epoch, sequence: after };
         let (from, to) = retry_ms(config);
         let retry = inner.spread.between(from.into(), to.into()) as u32;
-        let opening = wire::opening(retry, (prime && header.is_none()).then_some(position));
+        let opening = wire::opening(retry, (prime && unprimed).then_some(position));
         let feed = FeedKey { filter, framing: Framing::Plain, topics_field: subscription.topics_field };
         let mut new = NewSubscriber::new(feed, after, Bytes::from(opening));
         new.gap = gap;

@@ -35,6 +35,6 @@ pub use store::{
     Promises, StoreError, StoreFuture, StoreReport,
 };
 pub use tidings_core::{
-    Draft, Epoch, Event, EventError, EventId, Filter, GapReason, Grant, Item, Matchers, Message, Parser, Position, Record, Topic,
-    TopicError, TopicMatcher, limits, shard::Page, wire,
+    BaseError, Draft, Epoch, Event, EventError, EventId, Filter, GapReason, Grant, Item, Matchers, Message, Parser, PatternError, Position,
+    Record, Topic, TopicError, TopicMatcher, UrlPatterns, limits, moment, shard::Page, wire,
 };

@@ -102,6 +102,14 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// the store remembers, conservative beyond.
     fn missing_after<'a>(&'a self, after: u64, filter: &'a Filter) -> StoreFuture<'a, Option<GapReason>>;
 
+    /// The place after which come the events accepted at a moment (milliseconds since 1970) or later; and why some of those may be missing
+    /// that a reader with this filter could have received. Conservative: it does not know when each removed event was accepted.
+    fn since<'a>(&'a self, moment: u64, filter: &'a Filter) -> StoreFuture<'a, (u64, Option<GapReason>)>;
+
+    /// The place after which come the newest `count` kept events that the filter wants, or fewer: all that are kept, or those among
+    /// about [`tidings_core::limits::LAST_SCAN`] events that it looked at.
+    fn last<'a>(&'a self, count: usize, filter: &'a Filter) -> StoreFuture<'a, u64>;
+
     /// The place of the first kept event with this id of a publisher's (M-90).
     fn resolve<'a>(&'a self, id: &'a str) -> StoreFuture<'a, Option<Position>>;
 

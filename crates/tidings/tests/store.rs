@@ -97,6 +97,67 @@ async fn retention_is_told_to_those_it_concerns() {
     .await;
 }
 
+/// N-12, N-14: a moment is a place; and a gap only where something may have gone that came since then.
+#[tokio::test]
+async fn moments_are_places() {
+    for_every_store(6, async |store| {
+        for (time, topic) in [(10, "a"), (20, "a"), (20, "b"), (20, "a"), (30, "b"), (15, "a")] {
+            store.append(vec![Record::draft(Event::new(topic, "data").unwrap())], time).await.unwrap();
+        }
+        let since = async |moment: u64, topic: &str| store.since(moment, &filter(topic)).await.unwrap();
+        for (moment, place) in [(0, 0), (10, 0), (11, 1), (20, 1), (21, 4), (30, 4), (31, 6), (u64::MAX, 6)] {
+            assert_eq!(since(moment, "a").await, (place, None), "since {moment}");
+        }
+        store
+            .append(vec![Record::draft(Event::new("a", "data").unwrap()), Record::draft(Event::new("a", "data").unwrap())], 40)
+            .await
+            .unwrap();
+        assert_eq!(store.bounds().floor, 2);
+        for (moment, topic, expected) in [
+            (21, "a", (4, None)),
+            (20, "a", (2, Some(GapReason::Evicted))),
+            (20, "b", (2, None)),
+            (0, "a", (2, Some(GapReason::Evicted))),
+            (41, "a", (8, None)),
+        ] {
+            assert_eq!(since(moment, topic).await, expected, "{topic} since {moment}");
+        }
+    })
+    .await;
+}
+
+/// N-12, N-32: the newest events are counted among those that the reader may have.
+#[tokio::test]
+async fn the_newest_that_a_reader_may_have() {
+    for_every_store(6, async |store| {
+        assert_eq!(store.last(3, &filter("a")).await.unwrap(), 0, "of nothing");
+        let public = |topic: &str| Record::draft(Event::new(topic, "data").unwrap());
+        let private = |topic: &str| Record::draft(Event::new(topic, "data").unwrap().private());
+        store
+            .append(vec![public("gone"), public("a"), private("a"), public("b"), public("a"), private("a"), public("b")], 1)
+            .await
+            .unwrap();
+        let full = |topic: &str| Filter::new(Matchers::from(TopicMatcher::exact(topic).unwrap()), &Grant::full());
+        let everything = Filter::new(Matchers::all(), &Grant::open());
+        for (count, filter, place) in [
+            (0, filter("a"), 7),
+            (1, filter("a"), 4),
+            (2, filter("a"), 1),
+            (3, filter("a"), 1),
+            (usize::MAX, filter("a"), 1),
+            (1, full("a"), 5),
+            (2, full("a"), 4),
+            (3, full("a"), 2),
+            (1, filter("b"), 6),
+            (1, filter("gone"), 1),
+            (3, everything, 3),
+        ] {
+            assert_eq!(store.last(count, &filter).await.unwrap(), place, "{count} of {filter:?}");
+        }
+    })
+    .await;
+}
+
 /// M-90: of several events with one id the earliest kept one counts.
 #[tokio::test]
 async fn publishers_ids_resolve_to_their_first_kept_event() {

@@ -311,13 +311,13 @@ pub(crate) static SETTINGS: &[Setting] = &[
         kind: Kind::Choice {
             of: &["memory", "disk"],
             set: |s, text| {
-                s.disk = Some(text == "disk");
+                s.disk = text == "disk";
                 Ok(())
             },
         },
-        default: "memory",
+        default: "disk",
         rule: "N-41",
-        help: "Where events are kept. With `memory` they are gone after a restart, and readers are told; `disk` is the default once `data` is set",
+        help: "Where events are kept. With `memory` they are gone after a restart, and readers are told",
     },
     Setting {
         name: "data",
@@ -331,7 +331,8 @@ pub(crate) static SETTINGS: &[Setting] = &[
         },
         default: "",
         rule: "N-41",
-        help: "The directory of the log on disk; without it `store = disk` takes tidings in the user's data directory",
+        help: "The directory of the log on disk. Without it: $STATE_DIRECTORY, $XDG_DATA_HOME/tidings, /var/lib/tidings for root, \
+               ~/.local/share/tidings, and what other systems have instead",
     },
     Setting {
         name: "durability",

@@ -33,6 +33,8 @@ pub(crate) enum Problem {
     FormNotUtf8,
     #[error("the query has an unknown name {name:?}; known here: {known}")]
     UnknownName { name: String, known: &'static str },
+    #[error("give either `since` or `last`, not both; a cursor (`last_event_id`) may stand beside one of them, and counts instead of it")]
+    TwoStarts,
     #[error("the query has `{0}` more than once")]
     RepeatedName(&'static str),
     #[error("`{name}` must be {allowed}, not {given:?}")]
@@ -155,7 +157,7 @@ impl Problem {
             P::NoSpace(_) => (StatusCode::INSUFFICIENT_STORAGE, "no-space", "The store is full"),
             P::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", "The store is not available"),
             P::Repeated(_) | P::NoHost | P::PathNotUtf8 | P::QueryNotUtf8 | P::FormNotUtf8 => MALFORMED,
-            P::RepeatedName(_) | P::Value { .. } | P::BadCredentials => MALFORMED,
+            P::RepeatedName(_) | P::TwoStarts | P::Value { .. } | P::BadCredentials => MALFORMED,
         }
     }
 

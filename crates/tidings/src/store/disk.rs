@@ -3,6 +3,7 @@
 //!
 //! Here its parts are joined: the writer and the keeper, a thread each, and the log that readers see.
 
+mod cached;
 #[cfg(test)]
 mod damage;
 mod evicted;
@@ -12,6 +13,7 @@ mod index;
 mod keeper;
 mod keyring;
 mod log;
+mod places;
 mod recovery;
 mod scan;
 mod segment;
@@ -23,6 +25,7 @@ mod trials;
 mod writer;
 
 use super::{Bounds, EventStore, Follower, KeyWindow, Once, OnceKey, PageLimits, Promises, StoreError, StoreFuture, StoreReport};
+use cached::Cached;
 use files::{Directory, Files, TakeError};
 use keeper::Keeper;
 use keyring::Keyring;
@@ -138,7 +141,7 @@ struct Parts {
 fn assemble(files: Arc<dyn Files>, options: DiskOptions, finished: Box<dyn Fn() + Send>) -> io::Result<Parts> {
     let Recovered { epoch, durable, view, keyring, prior, kept, accepted_at, torn } = recover(&files, &options)?;
     let given = view.head;
-    let log = Arc::new(Log::new(files, epoch, &options, view));
+    let log = Arc::new(Log::new(Arc::new(Cached::new(files)), epoch, &options, view));
     let durable: Arc<Durable> = Arc::new(durable);
     let keyring = Arc::new(keyring);
     let keeper = Keeper::new(log.clone(), durable.clone(), keyring.clone(), options.clone());
@@ -263,6 +266,16 @@ impl EventStore for DiskStore {
         }
         let filter = filter.clone();
         self.read(move |log| log.missing_after(after, &filter))
+    }
+
+    fn since<'a>(&'a self, moment: u64, filter: &'a Filter) -> StoreFuture<'a, (u64, Option<GapReason>)> {
+        let filter = filter.clone();
+        self.read(move |log| log.since(moment, &filter))
+    }
+
+    fn last<'a>(&'a self, count: usize, filter: &'a Filter) -> StoreFuture<'a, u64> {
+        let filter = filter.clone();
+        self.read(move |log| log.last(count, &filter))
     }
 
     fn resolve<'a>(&'a self, id: &'a str) -> StoreFuture<'a, Option<Position>> {

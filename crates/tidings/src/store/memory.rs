@@ -36,6 +36,8 @@ struct Log {
     topics: BTreeMap<Topic, u64>,
     accepted_at: u64,
     keys: Keys,
+    /// When the newest event was accepted that is gone.
+    evicted_at: u64,
 }
 
 impl MemoryStore {
@@ -49,6 +51,7 @@ impl MemoryStore {
             topics: BTreeMap::new(),
             accepted_at: 0,
             keys: Keys::new(KeyWindow::default()),
+            evicted_at: 0,
         };
         Ok(MemoryStore { epoch, log: Mutex::new(log), follower: OnceLock::new() })
     }
@@ -87,7 +90,7 @@ impl Log {
     /// Appends records in order. Of those in a row with the same topics only the last is the topics' newest, both where they come in and
     /// where they leave.
     fn push(&mut self, records: &[Arc<Record>]) {
-        let Log { window, evicted, ids, topics, .. } = self;
+        let Log { window, evicted, ids, topics, evicted_at, .. } = self;
         let mut left: Option<Arc<Record>> = None;
         for run in records.chunk_by(|one, next| one.topics() == next.topics()) {
             let newest = &run[run.len() - 1];
@@ -103,6 +106,7 @@ impl Log {
                 }
                 window.push(record.clone(), |old| {
                     evicted.push(&old);
+                    *evicted_at = old.accepted_at();
                     if let Some(id) = old.publisher_id() {
                         forget_id(ids, id);
                     }
@@ -200,6 +204,28 @@ impl EventStore for MemoryStore {
 
     fn missing_after<'a>(&'a self, after: u64, filter: &'a Filter) -> StoreFuture<'a, Option<GapReason>> {
         Box::pin(ready(Ok(self.log().evicted.may_miss(after, filter).then_some(GapReason::Evicted))))
+    }
+
+    fn since<'a>(&'a self, moment: u64, filter: &'a Filter) -> StoreFuture<'a, (u64, Option<GapReason>)> {
+        let log = self.log();
+        let missing = log.window.floor() > 0 && log.evicted_at >= moment && log.evicted.may_miss(0, filter);
+        Box::pin(ready(Ok((log.window.before(moment), missing.then_some(GapReason::Evicted)))))
+    }
+
+    fn last<'a>(&'a self, count: usize, filter: &'a Filter) -> StoreFuture<'a, u64> {
+        let log = self.log();
+        if count == 0 {
+            return Box::pin(ready(Ok(log.window.head())));
+        }
+        let (mut left, mut after) = (count, log.window.floor());
+        for record in log.window.after(0).rev().take(limits::LAST_SCAN) {
+            after = record.position().sequence - 1;
+            left -= usize::from(filter.wants_record(record));
+            if left == 0 {
+                break;
+            }
+        }
+        Box::pin(ready(Ok(after)))
     }
 
     fn resolve<'a>(&'a self, id: &'a str) -> StoreFuture<'a, Option<Position>> {
