@@ -157,7 +157,7 @@ impl Reader {
         if socket.write_all(format!("GET /subscribe?topic={topic} HTTP/1.0\r\n{fields}\r\n\r\n").as_bytes()).is_err() {
             return;
         }
-        let (mut buffer, mut text, mut begun) = ([0; 65_536], String::new(), false);
+        let (mut buffer, mut text, mut begun) = (vec![0; 65_536], String::new(), false);
         while !enough(self)
             && let Ok(count) = socket.read(&mut buffer)
             && count > 0

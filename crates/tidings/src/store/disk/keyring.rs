@@ -77,7 +77,9 @@ impl Keyring {
         entries.dedup_by_key(|entry| entry.first);
         carried.sort_unstable_by_key(|carried| carried.serial);
         let mut table = Keys::new(window);
-        entries.into_iter().for_each(|entry| table.push(entry));
+        for entry in entries {
+            table.push(entry);
+        }
         Keyring { epoch, table: Mutex::new(table), carried: Mutex::new(carried) }
     }
 
@@ -183,7 +185,7 @@ impl Found {
                         self.entries.extend(entries);
                     }
                     Err(error) => {
-                        tracing::error!(%error, serial, "a file of idempotency keys does not check; requests that used them count as new")
+                        tracing::error!(%error, serial, "a file of idempotency keys does not check; requests that used them count as new");
                     }
                 }
             }

@@ -298,9 +298,9 @@ impl Writer {
                 if let Some(&at) = first.get(&key.name) {
                     let Asked { same, other, .. } = &mut asked[at];
                     if appends[at].key.as_ref() == Some(key) {
-                        same.push(answer)
+                        same.push(answer);
                     } else {
-                        other.push(answer)
+                        other.push(answer);
                     }
                     continue;
                 }
