@@ -9,6 +9,7 @@
 
 mod body;
 mod cursor;
+mod idempotency;
 mod json;
 mod look;
 mod origin;
@@ -258,7 +259,8 @@ impl Shared {
                 topics::topics(&hub, parts, topic).await
             }
             Route::Publish(topic) => {
-                let hub = self.hub.with(self.publisher(parts)?);
+                // Keys count within a route and, once tokens say who publishes, a publisher (N-6).
+                let hub = self.hub.with(self.publisher(parts)?).in_scope("publish");
                 // `POST` is the only method here, and it always has a body.
                 let body = body.ok_or(Problem::Method(methods))?;
                 publish::publish(&hub, parts, topic, body).await
