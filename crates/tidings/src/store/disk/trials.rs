@@ -17,7 +17,7 @@ use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{Arc, Mutex, OnceLock},
 };
-use tidings_core::{Event, EventId, Filter, GapReason, Grant, Matchers, Position, Record, TopicMatcher};
+use tidings_core::{Event, EventId, Filter, GapReason, Grant, Matchers, Position, Record, TopicMatcher, UrlPatterns};
 use tokio::sync::oneshot;
 
 const TOPICS: [&str; 5] = ["a", "a/b", "/a/c", "ab", "d"];
@@ -377,8 +377,11 @@ impl Trial {
     }
 
     fn check_topics(&mut self, log: &Log, records: &BTreeMap<u64, Arc<Record>>) -> Result<(), String> {
+        let patterns = UrlPatterns::new("https://hub.example/", 10).unwrap();
         let matchers = [TopicMatcher::exact("a"), TopicMatcher::prefix("a"), TopicMatcher::exact("d"), TopicMatcher::exact("none")];
-        for matcher in matchers.map(Result::unwrap) {
+        let templates = ["{x}", "{/x}a{y}", "a/{x}", "none{x}"].map(|text| TopicMatcher::template(text).unwrap());
+        let urls = ["/a*", "/:x", "https://elsewhere.example/*"].map(|text| TopicMatcher::url_pattern(text, &patterns).unwrap());
+        for matcher in matchers.map(Result::unwrap).into_iter().chain(templates).chain(urls) {
             let floor = log.bounds().floor;
             let (found, _) = self.read_all(log, &filter(matcher.clone()), floor)?;
             let wanted: Vec<u64> = records.iter().filter(|(_, record)| matcher.matches(&record.topics()[0])).map(|(at, _)| *at).collect();
