@@ -52,6 +52,11 @@ impl MatchType {
 pub struct Subscriber(u128);
 
 impl Subscriber {
+    /// The first in order.
+    pub const MIN: Subscriber = Subscriber(0);
+    /// The last.
+    pub const MAX: Subscriber = Subscriber(u128::MAX);
+
     /// A version 4 UUID of random bits.
     pub fn from_random(bits: u128) -> Subscriber {
         const VERSION: u128 = 0xf << 76;
@@ -73,9 +78,8 @@ impl Subscriber {
 
 impl fmt::Display for Subscriber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Subscriber(bits) = *self;
-        let [a, b, c, d] = [bits >> 96, bits >> 80 & 0xffff, bits >> 64 & 0xffff, bits >> 48 & 0xffff];
-        write!(f, "urn:uuid:{a:08x}-{b:04x}-{c:04x}-{d:04x}-{:012x}", bits & 0xffff_ffff_ffff)
+        let digits = format!("{:032x}", self.0);
+        write!(f, "urn:uuid:{}-{}-{}-{}-{}", &digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..])
     }
 }
 
@@ -171,7 +175,7 @@ fn may_match(matcher: &TopicMatcher) -> bool {
     match &matcher.0 {
         Kind::Exact(name) => name.starts_with(PATH),
         Kind::Prefix(name) => PATH[1..].starts_with(&**name) || name.starts_with(&PATH[1..]),
-        _ => true,
+        Kind::All => true,
     }
 }
 
@@ -254,8 +258,9 @@ mod tests {
     fn who_gets_which_view() {
         let record = record(&subscription(MatchType::Exact, "a", None), true);
         let [newer, older] = [View::First, View::Second].map(|view| record.topics_in(view)[0].as_str());
+        type Row<'a> = (&'a [&'a str], &'a [&'a str], &'a [&'a str], Option<View>, &'a str);
         let (first, second, nothing) = (Some(View::First), Some(View::Second), None);
-        let table: &[(&[&str], &[&str], &[&str], Option<View>, &str)] = &[
+        let table: &[Row<'_>] = &[
             (&["*"], &[], &["*"], first, "asked in the newer dialect"),
             (&[], &["*"], &["*"], second, "asked in the older dialect"),
             (&["*"], &["*"], &["*"], first, "both: the newer, once"),

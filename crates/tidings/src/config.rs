@@ -95,6 +95,8 @@ pub struct Config {
     pub hosts: Vec<String>,
     /// Whether readers without a token get public events once tokens can be verified (N-32).
     pub anonymous: bool,
+    /// Whether presence is told: who subscribes on the Mercure path, by events and by an interface to ask (M-97, M-102).
+    pub subscriptions: bool,
 }
 
 impl Default for Config {
@@ -138,6 +140,7 @@ impl Default for Config {
             public_url: None,
             hosts: Vec::new(),
             anonymous: false,
+            subscriptions: false,
         }
     }
 }

@@ -11,6 +11,7 @@ mod body;
 mod cursor;
 mod json;
 mod look;
+mod mercure;
 mod origin;
 mod problem;
 mod publish;
@@ -27,6 +28,7 @@ use crate::{Hub, auth::Keys};
 use body::Incoming;
 use bytes::Buf;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use mercure::subscriptions::{self, Proof};
 use origin::{Hosts, Origins, Standing};
 use problem::Problem;
 use std::{
@@ -38,7 +40,7 @@ use std::{
     sync::Arc,
     task::{Context, Poll},
 };
-use tidings_core::Grant;
+use tidings_core::{Grant, presence};
 use tower_service::Service;
 
 /// The address a request came from: a request extension that the server in front inserts. Absent where an application embeds the hub.
@@ -151,10 +153,14 @@ enum Route<'a> {
     Live,
     Ready,
     Metrics,
+    Subscriptions(&'a str),
 }
 
 impl<'a> Route<'a> {
     fn find(path: &'a str) -> Option<Self> {
+        if let Some(rest) = path.strip_prefix(presence::PATH).filter(|rest| rest.is_empty() || rest.starts_with('/')) {
+            return Some(Route::Subscriptions(rest));
+        }
         let (name, rest) = match path.strip_prefix('/')?.split_once('/') {
             Some((name, rest)) => (name, Some(rest)),
             None => (&path[1..], None),
@@ -256,6 +262,16 @@ impl Shared {
             Route::Topics(topic) => {
                 let hub = self.hub.with(self.publisher(parts)?);
                 topics::topics(&hub, parts, topic).await
+            }
+            Route::Subscriptions(rest) => {
+                // Whoever embeds the hub and says nothing of addresses decides who gets here (M-322).
+                let near = parts.extensions.get::<PeerAddr>().is_none_or(|peer| peer.0.ip().to_canonical().is_loopback());
+                let proof = match (self.keys.is_open() && near, parts.headers.contains_key(header::AUTHORIZATION)) {
+                    (true, _) => Proof::Open,
+                    (false, true) => Proof::Some(None),
+                    (false, false) => Proof::Nothing,
+                };
+                subscriptions::subscriptions(&self.hub.with(self.grant(parts)?), parts, rest, proof)
             }
             Route::Publish(topic) => {
                 let hub = self.hub.with(self.publisher(parts)?);

@@ -72,6 +72,8 @@ pub(crate) struct Snapshot {
     pub(crate) store_refusing: u64,
     pub(crate) store_torn_bytes: u64,
     pub(crate) store_damaged_gaps: u64,
+    /// Subscriptions that presence tells of, and changes of them that wait to be published.
+    pub(crate) presence: (u64, u64),
     pub(crate) shards: ShardStats,
 }
 
@@ -98,6 +100,8 @@ impl Collector for Snapshot {
             ("store_refusing", "1 while the store takes no events", self.store_refusing),
             ("store_torn_bytes", "Bytes of an unfinished append that were cut off at the start", self.store_torn_bytes),
             ("store_damaged_gaps", "Runs of events on disk that are damaged or missing", self.store_damaged_gaps),
+            ("presence_subscriptions", "Subscriptions that presence tells of", self.presence.0),
+            ("presence_waiting", "Events about subscriptions that wait to be published", self.presence.1),
         ];
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));

@@ -85,6 +85,12 @@ pub(crate) enum Problem {
     LineSlow(Duration),
     #[error("this needs a publish key: send `Authorization: Bearer <key>`")]
     NoCredentials,
+    #[error("this needs a token that grants its subscriptions: send `Authorization: Bearer <token>`")]
+    NoSubscriberCredentials,
+    #[error("nobody has this subscription now")]
+    NoSubscription,
+    #[error("a subscription is of type `exact`, `urlpattern` or `uritemplate`")]
+    UnknownMatchType,
     #[error("the `Authorization` field must be one, `Bearer` and one key")]
     BadCredentials,
     #[error("the key is not one of this hub's publish keys")]
@@ -126,6 +132,7 @@ impl Problem {
         const UNAUTHORIZED: Kind = (StatusCode::UNAUTHORIZED, "unauthorized", "Valid credentials are needed");
         match self {
             P::NotFound => (StatusCode::NOT_FOUND, "not-found", "No such path"),
+            P::NoSubscription => (StatusCode::NOT_FOUND, "no-subscription", "No such subscription"),
             P::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The path does not have this method"),
             P::WrongHost(_) => (StatusCode::MISDIRECTED_REQUEST, "wrong-host", "The request is for another host"),
             P::ForeignOrigin(_) => (StatusCode::FORBIDDEN, "foreign-origin", "The origin is not allowed"),
@@ -135,12 +142,14 @@ impl Problem {
             P::Event(error) if error.is_size() => TOO_LARGE,
             P::Event(_) | P::NoTopic | P::TwoTopics | P::Json(_) => (StatusCode::BAD_REQUEST, "bad-event", "This is not an event"),
             P::Element { problem, .. } | P::Line { problem, .. } => problem.kind(),
-            P::Matcher(_) | P::TooManyMatchers { .. } => (StatusCode::BAD_REQUEST, "bad-subscription", "This is not a subscription"),
+            P::Matcher(_) | P::TooManyMatchers { .. } | P::UnknownMatchType => {
+                (StatusCode::BAD_REQUEST, "bad-subscription", "This is not a subscription")
+            }
             P::TooManyTopics { .. } | P::TooManyEvents { .. } | P::TooManyLines { .. } | P::BatchTooLarge { .. } => TOO_LARGE,
             P::BodyTooLong { .. } | P::DataTooLong { .. } | P::LineTooLong { .. } => TOO_LARGE,
             P::BodyCut => (StatusCode::BAD_REQUEST, "body-cut", "The body broke off"),
             P::BodySlow(_) | P::LineSlow(_) => TOO_SLOW,
-            P::NoCredentials | P::WrongCredentials | P::Expired => UNAUTHORIZED,
+            P::NoCredentials | P::NoSubscriberCredentials | P::WrongCredentials | P::Expired => UNAUTHORIZED,
             P::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", "Not allowed"),
             P::PerClient { .. } => (StatusCode::TOO_MANY_REQUESTS, "too-many-connections", "Too many connections"),
             P::Overloaded { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The hub is overloaded"),
@@ -157,7 +166,7 @@ impl Problem {
         let challenge = |value| Some((header::WWW_AUTHENTICATE, HeaderValue::from_static(value)));
         match self {
             Problem::Method(allow) => Some((header::ALLOW, HeaderValue::from_static(allow))),
-            Problem::NoCredentials => challenge("Bearer"),
+            Problem::NoCredentials | Problem::NoSubscriberCredentials => challenge("Bearer"),
             Problem::BadCredentials => challenge("Bearer error=\"invalid_request\""),
             Problem::WrongCredentials | Problem::Expired => challenge("Bearer error=\"invalid_token\""),
             Problem::PerClient { retry_after } | Problem::Overloaded { retry_after } | Problem::ShuttingDown { retry_after } => {

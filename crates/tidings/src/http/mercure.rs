@@ -1,0 +1,3 @@
+//! The Mercure protocol at `/.well-known/mercure`.
+
+pub(super) mod subscriptions;
