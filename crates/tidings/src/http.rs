@@ -23,7 +23,10 @@ mod topics;
 
 pub use response::ResponseBody;
 
-use crate::{Hub, auth::Keys};
+use crate::{
+    Hub,
+    auth::{Access, Door, Presented, Role},
+};
 use body::Incoming;
 use bytes::Buf;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
@@ -38,7 +41,6 @@ use std::{
     sync::Arc,
     task::{Context, Poll},
 };
-use tidings_core::Grant;
 use tower_service::Service;
 
 /// The address a request came from: a request extension that the server in front inserts. Absent where an application embeds the hub.
@@ -62,8 +64,8 @@ impl Hub {
     /// It answers every host: that is the embedding application's to decide, see [`HubService::check_host`]. Origins are always checked.
     pub fn service(&self) -> HubService {
         let config = self.config();
-        let (keys, origins) = (Keys::new(&config.publish_keys), Origins::new(config));
-        HubService(Arc::new(Shared { hub: self.clone(), keys, origins, hosts: None, prefix: None }))
+        let origins = Origins::new(config);
+        HubService(Arc::new(Shared { hub: self.clone(), origins, hosts: None, prefix: None }))
     }
 
     /// The HTTP interface as an axum `Router`, to be served as it is or nested: `app.nest("/events", hub.router())`. Where the path with
@@ -83,7 +85,6 @@ pub struct HubService(Arc<Shared>);
 #[derive(Clone)]
 struct Shared {
     hub: Hub,
-    keys: Keys,
     origins: Origins,
     hosts: Option<Hosts>,
     /// Without a slash at its end; `None` at the root.
@@ -244,21 +245,21 @@ impl Shared {
             return Ok(options(methods));
         }
         match route {
-            Route::Page => Ok(look::page(self.keys.is_open())),
+            Route::Page => Ok(look::page(self.hub.guard().is_open())),
             Route::Health => Ok(look::health(&self.hub)),
             Route::Live => Ok(look::live()),
             Route::Ready => Ok(look::ready(&self.hub)),
             Route::Metrics => Ok(look::metrics(&self.hub)),
             Route::Subscribe(prefix) => {
-                let hub = self.hub.with(self.grant(parts)?);
+                let hub = self.hub.with(self.access(parts, Role::Subscribe).await?.grant);
                 subscribe::subscribe(&hub, parts, prefix, body).await
             }
             Route::Topics(topic) => {
-                let hub = self.hub.with(self.publisher(parts)?);
+                let hub = self.hub.with(self.publisher(parts).await?.grant);
                 topics::topics(&hub, parts, topic).await
             }
             Route::Publish(topic) => {
-                let hub = self.hub.with(self.publisher(parts)?);
+                let hub = self.hub.with(self.publisher(parts).await?.grant);
                 // `POST` is the only method here, and it always has a body.
                 let body = body.ok_or(Problem::Method(methods))?;
                 publish::publish(&hub, parts, topic, body).await
@@ -266,15 +267,24 @@ impl Shared {
         }
     }
 
-    fn grant(&self, parts: &Parts) -> Result<Grant, Problem> {
-        Ok(self.keys.grant(parts.headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes))?)
+    /// The rights of a request on a native route.
+    async fn access(&self, parts: &Parts, role: Role) -> Result<Access, Problem> {
+        Ok(self.hub.guard().access(role, &presented(Door::Native, parts)).await?)
     }
 
     /// The rights of a request that needs some to publish; asked before its body is read.
-    fn publisher(&self, parts: &Parts) -> Result<Grant, Problem> {
-        let grant = self.grant(parts)?;
-        if grant.publish.is_empty() { Err(Problem::NoCredentials) } else { Ok(grant) }
+    async fn publisher(&self, parts: &Parts) -> Result<Access, Problem> {
+        let access = self.access(parts, Role::Publish).await?;
+        if access.grant.publish.is_empty() { Err(access.insufficient().into()) } else { Ok(access) }
     }
+}
+
+/// What a request presents to prove its rights, wherever it may stand.
+fn presented(door: Door, parts: &Parts) -> Presented<'_> {
+    let fields = |name| parts.headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    let query = form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
+    let query = query.filter(|(name, _)| name == "authorization").map(|(_, value)| value).collect();
+    Presented { door, authorization: fields(header::AUTHORIZATION), cookies: fields(header::COOKIE), query }
 }
 
 /// The answer to `OPTIONS`; what CORS adds to a preflight comes on top.

@@ -156,7 +156,7 @@ impl Origins {
             readers: patterns("cors_origins", &config.cors_origins),
             publishers: patterns("publish_origins", &config.publish_origins),
             own: config.public_url.as_deref().and_then(url_origin),
-            open: config.publish_keys.is_empty(),
+            open: config.is_open(),
             allow_headers: HeaderValue::try_from(allow_headers).unwrap_or(HeaderValue::from_static(ALLOW_HEADERS)),
             max_age: config.cors_max_age.as_secs().into(),
         }
@@ -227,11 +227,11 @@ pub(crate) struct Hosts {
 }
 
 impl Hosts {
-    /// The hosts for a hub that listens on `listen` (addresses or names, with or without a port). With publish keys and without a public
+    /// The hosts for a hub that listens on `listen` (addresses or names, with or without a port). With keys and without a public
     /// URL nothing is checked: who has no key can only read what is public.
     pub(crate) fn new(config: &Config, listen: &[String]) -> Option<Hosts> {
         let public = config.public_url.as_deref().and_then(url_origin).map(|origin| origin.host);
-        if !config.publish_keys.is_empty() && public.is_none() {
+        if !config.is_open() && public.is_none() {
             return None;
         }
         let mut hosts = Hosts { names: public.into_iter().collect(), any_address: false };

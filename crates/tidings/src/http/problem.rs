@@ -3,7 +3,10 @@
 //! It knows what can go wrong, not where it was noticed.
 
 use super::response::{NO_STORE, ResponseBody};
-use crate::{PublishError, StoreError, auth::AuthError};
+use crate::{
+    PublishError, StoreError,
+    auth::{AuthError, Class, Dialect},
+};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
@@ -83,12 +86,9 @@ pub(crate) enum Problem {
     BodySlow(Duration),
     #[error("no line came for {} s; end the body when there is nothing to publish for long", .0.as_secs())]
     LineSlow(Duration),
-    #[error("this needs a publish key: send `Authorization: Bearer <key>`")]
-    NoCredentials,
-    #[error("the `Authorization` field must be one, `Bearer` and one key")]
-    BadCredentials,
-    #[error("the key is not one of this hub's publish keys")]
-    WrongCredentials,
+    /// Rights that were refused, in the style of a dialect (M-408): RFC 6750, or 401 for everything.
+    #[error("{0}")]
+    Auth(AuthError, Dialect),
     #[error("the rights of this client have ended; get new ones")]
     Expired,
     #[error("{0}")]
@@ -124,6 +124,7 @@ impl Problem {
         const TOO_SLOW: Kind = (StatusCode::REQUEST_TIMEOUT, "too-slow", "The body came too slowly");
         const MEDIA_TYPE: Kind = (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The type of the body is not supported");
         const UNAUTHORIZED: Kind = (StatusCode::UNAUTHORIZED, "unauthorized", "Valid credentials are needed");
+        const FORBIDDEN: Kind = (StatusCode::FORBIDDEN, "forbidden", "Not allowed");
         match self {
             P::NotFound => (StatusCode::NOT_FOUND, "not-found", "No such path"),
             P::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The path does not have this method"),
@@ -140,15 +141,21 @@ impl Problem {
             P::BodyTooLong { .. } | P::DataTooLong { .. } | P::LineTooLong { .. } => TOO_LARGE,
             P::BodyCut => (StatusCode::BAD_REQUEST, "body-cut", "The body broke off"),
             P::BodySlow(_) | P::LineSlow(_) => TOO_SLOW,
-            P::NoCredentials | P::WrongCredentials | P::Expired => UNAUTHORIZED,
-            P::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", "Not allowed"),
+            P::Expired => UNAUTHORIZED,
+            P::Auth(error, dialect) => match (error.class(), dialect) {
+                (Class::Missing | Class::Invalid, _) | (Class::Malformed | Class::Insufficient, Dialect::Seven) => UNAUTHORIZED,
+                (Class::Malformed, Dialect::Eight) => MALFORMED,
+                (Class::Insufficient, Dialect::Eight) => FORBIDDEN,
+                (Class::Unavailable, _) => (StatusCode::SERVICE_UNAVAILABLE, "keys-unavailable", "The keys of an issuer are not available"),
+            },
+            P::Forbidden(_) => FORBIDDEN,
             P::PerClient { .. } => (StatusCode::TOO_MANY_REQUESTS, "too-many-connections", "Too many connections"),
             P::Overloaded { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The hub is overloaded"),
             P::ShuttingDown { .. } => (StatusCode::SERVICE_UNAVAILABLE, "shutting-down", "The hub is shutting down"),
             P::NoSpace(_) => (StatusCode::INSUFFICIENT_STORAGE, "no-space", "The store is full"),
             P::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", "The store is not available"),
             P::Repeated(_) | P::NoHost | P::PathNotUtf8 | P::QueryNotUtf8 | P::FormNotUtf8 => MALFORMED,
-            P::RepeatedName(_) | P::Value { .. } | P::BadCredentials => MALFORMED,
+            P::RepeatedName(_) | P::Value { .. } => MALFORMED,
         }
     }
 
@@ -157,9 +164,14 @@ impl Problem {
         let challenge = |value| Some((header::WWW_AUTHENTICATE, HeaderValue::from_static(value)));
         match self {
             Problem::Method(allow) => Some((header::ALLOW, HeaderValue::from_static(allow))),
-            Problem::NoCredentials => challenge("Bearer"),
-            Problem::BadCredentials => challenge("Bearer error=\"invalid_request\""),
-            Problem::WrongCredentials | Problem::Expired => challenge("Bearer error=\"invalid_token\""),
+            Problem::Auth(error, dialect) => match (error.class(), dialect) {
+                (Class::Unavailable, _) => Some((header::RETRY_AFTER, PUBLISH_RETRY_AFTER.into())),
+                (Class::Missing, _) => challenge("Bearer"),
+                (Class::Malformed, _) => challenge("Bearer error=\"invalid_request\""),
+                (Class::Invalid, _) => challenge("Bearer error=\"invalid_token\""),
+                (Class::Insufficient, _) => challenge("Bearer error=\"insufficient_scope\""),
+            },
+            Problem::Expired => challenge("Bearer error=\"invalid_token\""),
             Problem::PerClient { retry_after } | Problem::Overloaded { retry_after } | Problem::ShuttingDown { retry_after } => {
                 Some((header::RETRY_AFTER, (*retry_after).into()))
             }
@@ -217,12 +229,10 @@ struct Document<'a> {
     ids: Option<&'a [&'a str]>,
 }
 
+/// On the native routes refusals are RFC 6750's, whatever the token.
 impl From<AuthError> for Problem {
     fn from(error: AuthError) -> Self {
-        match error {
-            AuthError::Malformed => Problem::BadCredentials,
-            AuthError::Unknown => Problem::WrongCredentials,
-        }
+        Problem::Auth(error, Dialect::Eight)
     }
 }
 
@@ -321,7 +331,7 @@ mod tests {
             ),
         );
         check(
-            AuthError::Unknown.into(),
+            AuthError::from(crate::auth::Reason::UnknownKey).into(),
             401,
             Some(("www-authenticate", "Bearer error=\"invalid_token\"")),
             concat!(
