@@ -370,6 +370,8 @@ impl Hub {
             store_torn_bytes: report.torn_bytes,
             store_damaged_gaps: report.damaged_gaps,
             shards,
+            tokens: self.0.guard.counters().clone(),
+            token_cache: self.0.guard.remembered() as u64,
         }
         .text()
     }
