@@ -124,6 +124,12 @@ pub const EVICTED_BYTES: usize = 16 << 20;
 /// Bytes of events that wait for a durable store to write them (one append may exceed it alone); further publishes are refused with 503.
 pub const STORE_QUEUE_BYTES: usize = 64 << 20;
 
+/// Files of the log on disk that stay open for the next reader: a segment and its index each, so questions about the newest four gigabytes
+/// open nothing.
+pub const LOG_OPEN_FILES: usize = 128;
+/// Checked pages of indexes kept for the next reader, 2 MiB: the places that readers of a hundred segments ask for.
+pub const INDEX_PAGES: usize = 512;
+
 /// Events a shard takes at once.
 pub const TAKEN_EVENTS: usize = 1_024;
 /// Bytes a shard takes at once (one event may exceed it alone).

@@ -3,6 +3,7 @@
 //! It knows its own numbers. Which segments there are, and what retention hides of them, is the log's.
 
 use super::{
+    cached::Cached,
     files::{File, Files},
     format::{EVENT, EventFrame, SegmentHeader, segment_name},
     index::{DAMAGED, FileIndex, Index, MemoryIndex, Names, UNREADABLE},
@@ -60,7 +61,7 @@ impl Segment {
     }
 
     /// Asks the index. One that does not check is made again from the segment.
-    pub(super) fn ask<T>(&self, files: &dyn Files, question: impl Fn(&dyn Index) -> io::Result<T>) -> io::Result<T> {
+    pub(super) fn ask<T>(&self, files: &Cached, question: impl Fn(&dyn Index) -> io::Result<T>) -> io::Result<T> {
         let asked = match self.kept() {
             Kept::Memory(index) => return question(&*index),
             Kept::File(index) => index.reader(files).and_then(|reader| question(&reader)),
