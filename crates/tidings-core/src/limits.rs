@@ -11,6 +11,8 @@ pub const EVENT_DATA_MAX: usize = 16 << 20;
 pub const EVENT_DATA_LARGE: usize = 64 << 10;
 /// Body of one publish request on the native routes, in bytes; a batch of many events has to fit; N-40.
 pub const PUBLISH_BODY: usize = 16 << 20;
+/// Body of one request on the Mercure path, in bytes: one event, or a long list of matchers; N-40, M-312.
+pub const MERCURE_BODY: usize = 1 << 20;
 /// A topic, in bytes: it has to fit into a URL that proxies pass on; N-40.
 pub const TOPIC: usize = 2_048;
 /// A publisher's event id, in bytes: it comes back in a request header on every reconnect; N-40.

@@ -11,6 +11,7 @@ mod body;
 mod cursor;
 mod json;
 mod look;
+mod mercure;
 mod origin;
 mod problem;
 mod publish;
@@ -23,7 +24,7 @@ mod topics;
 
 pub use response::ResponseBody;
 
-use crate::{Hub, auth::Keys};
+use crate::{Dialects, Hub, auth::Keys};
 use body::Incoming;
 use bytes::Buf;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
@@ -151,10 +152,14 @@ enum Route<'a> {
     Live,
     Ready,
     Metrics,
+    Mercure,
 }
 
 impl<'a> Route<'a> {
     fn find(path: &'a str) -> Option<Self> {
+        if path == mercure::PATH {
+            return Some(Route::Mercure);
+        }
         let (name, rest) = match path.strip_prefix('/')?.split_once('/') {
             Some((name, rest)) => (name, Some(rest)),
             None => (&path[1..], None),
@@ -177,13 +182,20 @@ impl<'a> Route<'a> {
         match self {
             Route::Publish(_) => "POST, OPTIONS",
             Route::Subscribe(_) => "GET, HEAD, POST, QUERY, OPTIONS",
+            Route::Mercure => mercure::METHODS,
             _ => "GET, HEAD, OPTIONS",
         }
     }
 
     /// Whether a page that may publish but not read has business here.
-    fn publishes(self) -> bool {
-        matches!(self, Route::Publish(_) | Route::Topics(_))
+    fn publishes(self, parts: &Parts) -> bool {
+        let wants = |method: &HeaderValue| method == Method::POST.as_str();
+        match self {
+            Route::Publish(_) | Route::Topics(_) => true,
+            // Both at one path: a preflight says which is meant.
+            Route::Mercure => parts.method == Method::POST || parts.headers.get(header::ACCESS_CONTROL_REQUEST_METHOD).is_some_and(wants),
+            _ => false,
+        }
     }
 }
 
@@ -192,11 +204,11 @@ const ALL_METHODS: &str = "GET, HEAD, POST, QUERY, OPTIONS";
 
 impl Shared {
     async fn answer(&self, parts: Parts, body: Option<Incoming>) -> Response<ResponseBody> {
+        let route = self.route(&parts);
         let mut response = match self.admit(&parts) {
             Ok(standing) => {
-                let route = self.path(&parts).and_then(Route::find);
                 let mut response = self.dispatch(&parts, route, body).await.unwrap_or_else(Problem::into_response);
-                let publishes = route.is_some_and(Route::publishes);
+                let publishes = route.is_some_and(|route| route.publishes(&parts));
                 let preflight = parts.method == Method::OPTIONS && parts.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
                 self.origins.mark(&standing, publishes, preflight, &mut response);
                 response
@@ -206,6 +218,9 @@ impl Shared {
         let headers = response.headers_mut();
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if route == Some(Route::Mercure) {
+            mercure::mark(headers);
+        }
         if parts.method == Method::HEAD { ResponseBody::for_head(response) } else { response }
     }
 
@@ -222,6 +237,11 @@ impl Shared {
             return Err(Problem::ForeignOrigin(origin.unwrap_or_default()));
         }
         Ok(standing)
+    }
+
+    fn route<'a>(&self, parts: &'a Parts) -> Option<Route<'a>> {
+        let off = self.hub.config().mercure_dialects == Dialects::Off;
+        self.path(parts).and_then(Route::find).filter(|route| *route != Route::Mercure || !off)
     }
 
     /// The path below the prefix, or `None` if it is not below.
@@ -257,6 +277,7 @@ impl Shared {
                 let hub = self.hub.with(self.publisher(parts)?);
                 topics::topics(&hub, parts, topic).await
             }
+            Route::Mercure => mercure::answer(self, parts, body).await,
             Route::Publish(topic) => {
                 let hub = self.hub.with(self.publisher(parts)?);
                 // `POST` is the only method here, and it always has a body.

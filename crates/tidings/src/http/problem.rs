@@ -2,7 +2,10 @@
 //!
 //! It knows what can go wrong, not where it was noticed.
 
-use super::response::{NO_STORE, ResponseBody};
+use super::{
+    mercure::Style,
+    response::{NO_STORE, ResponseBody},
+};
 use crate::{PublishError, StoreError, auth::AuthError};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
@@ -105,6 +108,27 @@ pub(crate) enum Problem {
     NoSpace(String),
     #[error("{0}")]
     Store(String),
+    #[error(
+        "missing \"match\" subscription parameter: give `match` for a topic, `match_urlpattern` for a URL pattern (or `topic`, as before 1.0)"
+    )]
+    NoMatcher,
+    #[error("Missing \"topic\" parameter.")]
+    NoSelector,
+    #[error(
+        "the parameter `topic` of earlier versions is switched off here (setting `mercure_dialects`): use `match`, or `match_urlpattern`"
+    )]
+    TopicParameter,
+    #[error("the parameters `match` and `match_...` are switched off here (setting `mercure_dialects`): use `topic`")]
+    MatchParameter,
+    #[error("the parameter {0:?} is not a matcher; known are `match`, `match_exact` and `match_urlpattern`")]
+    UnknownMatcher(String),
+    #[error("Missing \"topic\" parameter: send the event as a form, `application/x-www-form-urlencoded`")]
+    MercureForm,
+    #[error("Missing \"topic\" parameter.")]
+    MercureNoTopic,
+    /// On the Mercure path: how the challenge is said (M-408).
+    #[error("{problem}")]
+    InStyle { problem: Box<Problem>, style: Style },
     /// A line of a stream of events (N-3), with the ids of those before it.
     #[error("{problem}")]
     Line { line: u64, ids: String, problem: Box<Problem> },
@@ -134,8 +158,21 @@ impl Problem {
             P::Idempotency => (StatusCode::BAD_REQUEST, "idempotency-unsupported", "Idempotency keys are not supported"),
             P::Event(error) if error.is_size() => TOO_LARGE,
             P::Event(_) | P::NoTopic | P::TwoTopics | P::Json(_) => (StatusCode::BAD_REQUEST, "bad-event", "This is not an event"),
+            P::MercureForm | P::MercureNoTopic => (StatusCode::BAD_REQUEST, "bad-event", "This is not an event"),
+            P::InStyle { problem, style } => {
+                let (status, name, title) = problem.kind();
+                // What is wrong with somebody's rights is always 401 to clients of dialect 7.
+                let status = if *style == Style::Seven && problem.scheme_error().is_some() { StatusCode::UNAUTHORIZED } else { status };
+                (status, name, title)
+            }
             P::Element { problem, .. } | P::Line { problem, .. } => problem.kind(),
-            P::Matcher(_) | P::TooManyMatchers { .. } => (StatusCode::BAD_REQUEST, "bad-subscription", "This is not a subscription"),
+            P::NoMatcher
+            | P::NoSelector
+            | P::TopicParameter
+            | P::MatchParameter
+            | P::UnknownMatcher(_)
+            | P::Matcher(_)
+            | P::TooManyMatchers { .. } => (StatusCode::BAD_REQUEST, "bad-subscription", "This is not a subscription"),
             P::TooManyTopics { .. } | P::TooManyEvents { .. } | P::TooManyLines { .. } | P::BatchTooLarge { .. } => TOO_LARGE,
             P::BodyTooLong { .. } | P::DataTooLong { .. } | P::LineTooLong { .. } => TOO_LARGE,
             P::BodyCut => (StatusCode::BAD_REQUEST, "body-cut", "The body broke off"),
@@ -152,6 +189,25 @@ impl Problem {
         }
     }
 
+    /// What RFC 6750 calls a problem with somebody's rights; the empty word where nothing was presented (M-60 ... M-63).
+    fn scheme_error(&self) -> Option<&'static str> {
+        match self {
+            Problem::NoCredentials => Some(""),
+            Problem::BadCredentials => Some("invalid_request"),
+            Problem::WrongCredentials | Problem::Expired => Some("invalid_token"),
+            Problem::Forbidden(_) => Some("insufficient_scope"),
+            _ => None,
+        }
+    }
+
+    /// The same on the Mercure path.
+    pub(crate) fn in_style(self, style: Style) -> Problem {
+        match self {
+            Problem::InStyle { .. } => self,
+            problem => Problem::InStyle { problem: Box::new(problem), style },
+        }
+    }
+
     /// The one header field that some problems come with.
     fn field(&self) -> Option<(HeaderName, HeaderValue)> {
         let challenge = |value| Some((header::WWW_AUTHENTICATE, HeaderValue::from_static(value)));
@@ -165,6 +221,11 @@ impl Problem {
             }
             Problem::NoSpace(_) | Problem::Store(_) => Some((header::RETRY_AFTER, PUBLISH_RETRY_AFTER.into())),
             Problem::Line { problem, .. } => problem.field(),
+            Problem::InStyle { problem, .. } => match problem.scheme_error() {
+                Some("") => challenge("Bearer"),
+                Some(error) => Some((header::WWW_AUTHENTICATE, HeaderValue::try_from(format!("Bearer error=\"{error}\"")).ok()?)),
+                None => problem.field(),
+            },
             _ => None,
         }
     }
