@@ -3,6 +3,9 @@
 //! It knows what can be set and what each setting means, not where a value was read from (flags, environment and files are the binary's)
 //! nor what is done with it.
 
+mod issuer;
+
+pub use issuer::{Algorithm, Family, Issuer, KeySource, TokenKey};
 use std::{fmt, net::IpAddr, time::Duration};
 use tidings_core::limits;
 
@@ -79,8 +82,18 @@ pub struct Config {
     /// Time after which draining stops waiting.
     pub drain_hard: Duration,
 
-    /// Static bearer keys that guard publishing (N-33). Empty: open access.
+    /// Static bearer keys that guard publishing (N-33). Without them and without issuers access is open.
     pub publish_keys: Vec<Secret>,
+    /// Who may issue tokens, and with which keys (M-70, M-71).
+    pub issuers: Vec<Issuer>,
+    /// What tokens must be meant for (`aud`, M-73). `None`: [`Config::hub_url`].
+    pub resource: Option<String>,
+    /// The only cookie that a token is taken from. `None`: `__Secure-mercure_access_token`, then `mercureAuthorization` (M-406).
+    pub cookie_name: Option<String>,
+    /// Whether a token may stand in the query, as `authorization` (M-205, M-406).
+    pub query_token: bool,
+    /// Tokens whose verification is remembered (M-412); 0 remembers none.
+    pub token_cache: usize,
     /// Origins whose pages may read and publish, as `https://example.com`, `https://*.example.com` or `*` (Z-11).
     pub cors_origins: Vec<String>,
     /// Further origins whose pages may publish.
@@ -148,6 +161,11 @@ impl Default for Config {
             drain_spread: ms(limits::DRAIN_SPREAD_MS),
             drain_hard: ms(limits::DRAIN_HARD_MS),
             publish_keys: Vec::new(),
+            issuers: Vec::new(),
+            resource: None,
+            cookie_name: None,
+            query_token: false,
+            token_cache: limits::TOKEN_CACHE,
             cors_origins: Vec::new(),
             publish_origins: Vec::new(),
             cors_max_age: Duration::from_mins(10),
@@ -166,6 +184,28 @@ impl Default for Config {
         }
     }
 }
+
+impl Config {
+    /// The URL of the hub's Mercure interface as the public knows it: `public_url`, with the well-known path where it has none (M-73).
+    /// It comes from this setting alone, never from a request.
+    pub fn hub_url(&self) -> Option<String> {
+        let url = self.public_url.as_deref()?.trim_end_matches('/');
+        Some(if url.ends_with(HUB_PATH) { url.to_owned() } else { format!("{url}{HUB_PATH}") })
+    }
+
+    /// Whether nothing proves rights: anybody may publish, and read what is public (N-30).
+    pub fn is_open(&self) -> bool {
+        self.publish_keys.is_empty() && self.issuers.iter().all(|issuer| issuer.keys.is_empty())
+    }
+
+    /// What the claim `aud` of a token must name (M-73).
+    pub fn resource_identifier(&self) -> Option<String> {
+        self.resource.clone().or_else(|| self.hub_url())
+    }
+}
+
+/// Where the Mercure interface lies (M-5).
+const HUB_PATH: &str = "/.well-known/mercure";
 
 pub use tidings_core::shard::{EndStyle, HeartbeatForm, LagPolicy};
 

@@ -8,6 +8,7 @@ mod subscription;
 
 use crate::{
     Aborted, Config, EventBody, EventStore, EventStream, MemoryStore, StoreError,
+    auth::Guard,
     delivery::{Clock, Delivery, ReadPage, Ticket},
     replay::Replay,
     telemetry::{Accepted, Counters, Snapshot},
@@ -45,6 +46,8 @@ pub struct Hub(Arc<Inner>);
 
 struct Inner {
     config: Config,
+    /// What proves rights. It is the hub's because keys that cannot be read are a reason not to start; what it says is only asked by HTTP.
+    guard: Guard,
     rules: Vec<(TopicMatcher, crate::PrefixRule)>,
     store: Arc<dyn EventStore>,
     log: Arc<Log>,
@@ -189,6 +192,7 @@ impl HubBuilder {
         tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let random = |error: getrandom::Error| StartError::NoRandomness(error.to_string());
         let rules = check(&config)?;
+        let guard = Guard::new(&config).map_err(|(name, problem)| StartError::Setting { name, problem })?;
         let store = match store {
             Some(store) => store,
             None => Arc::new(MemoryStore::new(config.window_bytes, config.window_events).map_err(random)?),
@@ -211,7 +215,7 @@ impl HubBuilder {
         let counters = Counters::default();
         let spread = Spread(AtomicU64::new(getrandom::u64().map_err(random)?));
         let draining = AtomicBool::new(false);
-        let hub = Hub(Arc::new(Inner { config, rules, store, log, delivery, clock, counters, spread, draining }));
+        let hub = Hub(Arc::new(Inner { config, guard, rules, store, log, delivery, clock, counters, spread, draining }));
         hub.follow();
         Ok(hub)
     }
@@ -320,6 +324,11 @@ impl Hub {
     /// Its settings.
     pub fn config(&self) -> &Config {
         &self.0.config
+    }
+
+    /// What proves the rights of its clients.
+    pub(crate) fn guard(&self) -> &Guard {
+        &self.0.guard
     }
 
     /// Whether it takes publishes and subscriptions: false from the beginning of [`Hub::shut_down`].

@@ -25,7 +25,9 @@ mod store;
 mod telemetry;
 
 pub use self::http::{HubService, PeerAddr, Refusal, ResponseBody};
-pub use config::{AfterGap, Config, Dialects, EndStyle, HeartbeatForm, LagPolicy, PrefixRule, Secret};
+pub use config::{
+    AfterGap, Algorithm, Config, Dialects, EndStyle, Family, HeartbeatForm, Issuer, KeySource, LagPolicy, PrefixRule, Secret, TokenKey,
+};
 pub use delivery::{Aborted, EventBody, EventStream};
 pub use hub::{Cursor, Granted, Hub, HubBuilder, Opened, PublishError, StartError, SubscribeError, Subscription, TopicInfo};
 pub use store::{

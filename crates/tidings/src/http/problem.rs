@@ -2,11 +2,11 @@
 //!
 //! It knows what can go wrong, not where it was noticed.
 
-use super::{
-    mercure::Style,
-    response::{NO_STORE, ResponseBody},
+use super::response::{NO_STORE, ResponseBody};
+use crate::{
+    PublishError, StoreError,
+    auth::{AuthError, Class, Dialect},
 };
-use crate::{PublishError, StoreError, auth::AuthError};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
@@ -86,12 +86,9 @@ pub(crate) enum Problem {
     BodySlow(Duration),
     #[error("no line came for {} s; end the body when there is nothing to publish for long", .0.as_secs())]
     LineSlow(Duration),
-    #[error("this needs a publish key: send `Authorization: Bearer <key>`")]
-    NoCredentials,
-    #[error("the `Authorization` field must be one, `Bearer` and one key")]
-    BadCredentials,
-    #[error("the key is not one of this hub's publish keys")]
-    WrongCredentials,
+    /// Rights that were refused, in the style of a dialect (M-408): RFC 6750, or 401 for everything.
+    #[error("{0}")]
+    Auth(AuthError, Dialect),
     #[error("the rights of this client have ended; get new ones")]
     Expired,
     #[error("{0}")]
@@ -126,9 +123,6 @@ pub(crate) enum Problem {
     MercureForm,
     #[error("Missing \"topic\" parameter.")]
     MercureNoTopic,
-    /// On the Mercure path: how the challenge is said (M-408).
-    #[error("{problem}")]
-    InStyle { problem: Box<Problem>, style: Style },
     /// A line of a stream of events (N-3), with the ids of those before it.
     #[error("{problem}")]
     Line { line: u64, ids: String, problem: Box<Problem> },
@@ -148,6 +142,7 @@ impl Problem {
         const TOO_SLOW: Kind = (StatusCode::REQUEST_TIMEOUT, "too-slow", "The body came too slowly");
         const MEDIA_TYPE: Kind = (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The type of the body is not supported");
         const UNAUTHORIZED: Kind = (StatusCode::UNAUTHORIZED, "unauthorized", "Valid credentials are needed");
+        const FORBIDDEN: Kind = (StatusCode::FORBIDDEN, "forbidden", "Not allowed");
         match self {
             P::NotFound => (StatusCode::NOT_FOUND, "not-found", "No such path"),
             P::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The path does not have this method"),
@@ -159,12 +154,6 @@ impl Problem {
             P::Event(error) if error.is_size() => TOO_LARGE,
             P::Event(_) | P::NoTopic | P::TwoTopics | P::Json(_) => (StatusCode::BAD_REQUEST, "bad-event", "This is not an event"),
             P::MercureForm | P::MercureNoTopic => (StatusCode::BAD_REQUEST, "bad-event", "This is not an event"),
-            P::InStyle { problem, style } => {
-                let (status, name, title) = problem.kind();
-                // What is wrong with somebody's rights is always 401 to clients of dialect 7.
-                let status = if *style == Style::Seven && problem.scheme_error().is_some() { StatusCode::UNAUTHORIZED } else { status };
-                (status, name, title)
-            }
             P::Element { problem, .. } | P::Line { problem, .. } => problem.kind(),
             P::NoMatcher
             | P::NoSelector
@@ -177,34 +166,21 @@ impl Problem {
             P::BodyTooLong { .. } | P::DataTooLong { .. } | P::LineTooLong { .. } => TOO_LARGE,
             P::BodyCut => (StatusCode::BAD_REQUEST, "body-cut", "The body broke off"),
             P::BodySlow(_) | P::LineSlow(_) => TOO_SLOW,
-            P::NoCredentials | P::WrongCredentials | P::Expired => UNAUTHORIZED,
-            P::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", "Not allowed"),
+            P::Expired => UNAUTHORIZED,
+            P::Auth(error, dialect) => match (error.class(), dialect) {
+                (Class::Missing | Class::Invalid, _) | (Class::Malformed | Class::Insufficient, Dialect::Seven) => UNAUTHORIZED,
+                (Class::Malformed, Dialect::Eight) => MALFORMED,
+                (Class::Insufficient, Dialect::Eight) => FORBIDDEN,
+                (Class::Unavailable, _) => (StatusCode::SERVICE_UNAVAILABLE, "keys-unavailable", "The keys of an issuer are not available"),
+            },
+            P::Forbidden(_) => FORBIDDEN,
             P::PerClient { .. } => (StatusCode::TOO_MANY_REQUESTS, "too-many-connections", "Too many connections"),
             P::Overloaded { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The hub is overloaded"),
             P::ShuttingDown { .. } => (StatusCode::SERVICE_UNAVAILABLE, "shutting-down", "The hub is shutting down"),
             P::NoSpace(_) => (StatusCode::INSUFFICIENT_STORAGE, "no-space", "The store is full"),
             P::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", "The store is not available"),
             P::Repeated(_) | P::NoHost | P::PathNotUtf8 | P::QueryNotUtf8 | P::FormNotUtf8 => MALFORMED,
-            P::RepeatedName(_) | P::Value { .. } | P::BadCredentials => MALFORMED,
-        }
-    }
-
-    /// What RFC 6750 calls a problem with somebody's rights; the empty word where nothing was presented (M-60 ... M-63).
-    fn scheme_error(&self) -> Option<&'static str> {
-        match self {
-            Problem::NoCredentials => Some(""),
-            Problem::BadCredentials => Some("invalid_request"),
-            Problem::WrongCredentials | Problem::Expired => Some("invalid_token"),
-            Problem::Forbidden(_) => Some("insufficient_scope"),
-            _ => None,
-        }
-    }
-
-    /// The same on the Mercure path.
-    pub(crate) fn in_style(self, style: Style) -> Problem {
-        match self {
-            Problem::InStyle { .. } => self,
-            problem => Problem::InStyle { problem: Box::new(problem), style },
+            P::RepeatedName(_) | P::Value { .. } => MALFORMED,
         }
     }
 
@@ -213,19 +189,19 @@ impl Problem {
         let challenge = |value| Some((header::WWW_AUTHENTICATE, HeaderValue::from_static(value)));
         match self {
             Problem::Method(allow) => Some((header::ALLOW, HeaderValue::from_static(allow))),
-            Problem::NoCredentials => challenge("Bearer"),
-            Problem::BadCredentials => challenge("Bearer error=\"invalid_request\""),
-            Problem::WrongCredentials | Problem::Expired => challenge("Bearer error=\"invalid_token\""),
+            Problem::Auth(error, dialect) => match (error.class(), dialect) {
+                (Class::Unavailable, _) => Some((header::RETRY_AFTER, PUBLISH_RETRY_AFTER.into())),
+                (Class::Missing, _) => challenge("Bearer"),
+                (Class::Malformed, _) => challenge("Bearer error=\"invalid_request\""),
+                (Class::Invalid, _) => challenge("Bearer error=\"invalid_token\""),
+                (Class::Insufficient, _) => challenge("Bearer error=\"insufficient_scope\""),
+            },
+            Problem::Expired => challenge("Bearer error=\"invalid_token\""),
             Problem::PerClient { retry_after } | Problem::Overloaded { retry_after } | Problem::ShuttingDown { retry_after } => {
                 Some((header::RETRY_AFTER, (*retry_after).into()))
             }
             Problem::NoSpace(_) | Problem::Store(_) => Some((header::RETRY_AFTER, PUBLISH_RETRY_AFTER.into())),
             Problem::Line { problem, .. } => problem.field(),
-            Problem::InStyle { problem, .. } => match problem.scheme_error() {
-                Some("") => challenge("Bearer"),
-                Some(error) => Some((header::WWW_AUTHENTICATE, HeaderValue::try_from(format!("Bearer error=\"{error}\"")).ok()?)),
-                None => problem.field(),
-            },
             _ => None,
         }
     }
@@ -278,12 +254,10 @@ struct Document<'a> {
     ids: Option<&'a [&'a str]>,
 }
 
+/// On the native routes refusals are RFC 6750's, whatever the token.
 impl From<AuthError> for Problem {
     fn from(error: AuthError) -> Self {
-        match error {
-            AuthError::Malformed => Problem::BadCredentials,
-            AuthError::Unknown => Problem::WrongCredentials,
-        }
+        Problem::Auth(error, Dialect::Eight)
     }
 }
 
@@ -382,7 +356,7 @@ mod tests {
             ),
         );
         check(
-            AuthError::Unknown.into(),
+            AuthError::from(crate::auth::Reason::UnknownKey).into(),
             401,
             Some(("www-authenticate", "Bearer error=\"invalid_token\"")),
             concat!(

@@ -4,7 +4,8 @@
 
 use super::Problem;
 use crate::{
-    Granted, PublishError,
+    Hub,
+    auth::{Access, Dialect},
     http::{
         body::{Incoming, Reader},
         json,
@@ -15,11 +16,17 @@ use crate::{
 };
 use http::{Response, request::Parts};
 use std::borrow::Cow;
-use tidings_core::Event;
+use tidings_core::{Event, Topic};
 
 /// Answers `POST`.
-pub(super) async fn publish(hub: &Granted, parts: &Parts, body: Incoming) -> Result<Response<ResponseBody>, Problem> {
-    let config = hub.hub().config();
+pub(super) async fn publish(
+    hub: &Hub,
+    access: Access,
+    dialect: Dialect,
+    parts: &Parts,
+    body: Incoming,
+) -> Result<Response<ResponseBody>, Problem> {
+    let config = hub.config();
     check_head(&parts.headers)?;
     // Another type carries no form, and so no topic (M-323).
     if media_type(&parts.headers)?.as_deref() != Some("application/x-www-form-urlencoded") {
@@ -27,8 +34,12 @@ pub(super) async fn publish(hub: &Granted, parts: &Parts, body: Incoming) -> Res
     }
     let limit = config.mercure_body;
     let form = Reader::new(body, config.request_time).all(limit, || Problem::BodyTooLong { limit }).await?;
-    let event = Form::read(&form)?.into_event(hub, config.mercure_topics)?;
-    let id = hub.publish(event).await?;
+    let dialect = access.dialect().unwrap_or(dialect);
+    let event = Form::read(&form)?.into_event(config.mercure_topics, |topic| {
+        let granted = access.grant.publish.matches(topic);
+        if granted { Ok(()) } else { Err(Problem::Auth(access.insufficient(), dialect)) }
+    })?;
+    let id = hub.with(access.grant).publish(event).await?;
     // Exactly the id (M-49): unlike the native routes, without a line end.
     Ok(answer(PLAIN_TEXT, id.as_str().to_owned()))
 }
@@ -70,7 +81,7 @@ impl<'a> Form<'a> {
     }
 
     /// In the order of M-309: topics, `retry`, rights, and then the rest.
-    fn into_event(self, hub: &Granted, most_topics: usize) -> Result<Event, Problem> {
+    fn into_event(self, most_topics: usize, granted: impl Fn(&Topic) -> Result<(), Problem>) -> Result<Event, Problem> {
         if self.topics.is_empty() {
             return Err(Problem::MercureNoTopic);
         }
@@ -79,9 +90,7 @@ impl<'a> Form<'a> {
         if let Some(retry) = self.retry {
             event = event.with_retry_text(&retry)?;
         }
-        if let Some(topic) = event.topics().iter().find(|topic| !hub.grant().publish.matches(topic)) {
-            return Err(PublishError::Forbidden(topic.clone()).into());
-        }
+        event.topics().iter().try_for_each(granted)?;
         event = event.with_type(&self.event_type.unwrap_or_default())?.with_id(&self.id.unwrap_or_default())?;
         Ok(if self.private { event.private() } else { event })
     }

@@ -3,12 +3,10 @@
 //!
 //! It knows names and limits of parameters; what a matcher matches is decided in the core, where a stream starts by the hub.
 
-use super::{
-    Problem,
-    access::{self, Role, Style},
-};
+use super::{Problem, access, usual};
 use crate::{
     Config, LagPolicy, Subscription,
+    auth::{Dialect, Role},
     http::{
         Shared,
         body::Incoming,
@@ -35,8 +33,8 @@ pub(super) async fn subscribe(shared: &Shared, parts: &Parts, body: Option<Incom
     let in_url: Vec<Pair<'_>> = url_pairs(parts.uri.query().unwrap_or_default())?.collect();
     let in_body: Vec<Pair<'_>> = pairs(&form).ok_or(Problem::FormNotUtf8)?.collect();
     let pairs = || in_url.iter().map(|pair| (pair, false)).chain(in_body.iter().map(|pair| (pair, true)));
-    let asked = style_of(pairs().map(|((name, _), _)| &**name));
-    let access = access::of(shared, parts, Role::Subscribe, asked)?;
+    let dialect = dialect_of(pairs().map(|((name, _), _)| &**name)).unwrap_or(usual(shared));
+    let access = access(shared, parts, Role::Subscribe, dialect).await?;
     let mut question = Question::default();
     for ((name, value), in_body) in pairs() {
         question.take(config, name, value, in_body)?;
@@ -45,7 +43,7 @@ pub(super) async fn subscribe(shared: &Shared, parts: &Parts, body: Option<Incom
     let dialect_7 = question.selectors > 0 || question.cursors.any_of_dialect_7();
     let subscription = question.into_subscription(config, parts)?;
     let hub = shared.hub.with(access.grant);
-    let stream = open(&hub, parts, subscription, |headers, start| {
+    open(&hub, parts, subscription, |headers, start| {
         if !cursor_given {
             return;
         }
@@ -56,22 +54,22 @@ pub(super) async fn subscribe(shared: &Shared, parts: &Parts, body: Option<Incom
             headers.insert(STARTS_AFTER_7, place.clone());
         }
         headers.insert(STARTS_AFTER, place);
-    });
-    stream.await.map_err(|problem| problem.in_style(access.style))
+    })
+    .await
 }
 
-/// The style of a request by its parameters (M-408): dialect 8 is never weakened by a parameter of dialect 7 beside it.
-fn style_of<'a>(names: impl Iterator<Item = &'a str>) -> Option<Style> {
-    let mut style = None;
+/// The dialect of a request by its parameters (M-408): dialect 8 is never weakened by a parameter of dialect 7 beside it.
+fn dialect_of<'a>(names: impl Iterator<Item = &'a str>) -> Option<Dialect> {
+    let mut dialect = None;
     for name in names {
         if is_reserved(name) {
-            return Some(Style::Eight);
+            return Some(Dialect::Eight);
         }
         if name == "topic" {
-            style = Some(Style::Seven);
+            dialect = Some(Dialect::Seven);
         }
     }
-    style
+    dialect
 }
 
 /// Names beginning with `match` are all the protocol's, so that a misspelt one fails loudly (M-20).
