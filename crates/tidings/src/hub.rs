@@ -26,7 +26,7 @@ use std::{
 };
 pub use subscription::{Cursor, Subscription};
 use tidings_core::{
-    Event, EventId, FeedKey, Filter, Framing, GapReason, Grant, Matchers, Position, Record, Topic, TopicMatcher, limits,
+    Event, EventId, FeedKey, Filter, Framing, GapReason, Grant, Matchers, Position, Record, Topic, TopicMatcher, UrlPatterns, limits,
     shard::{CloseReason, Lag, Millis, MissingEvents, NewSubscriber, ShardConfig},
     wire,
 };
@@ -48,6 +48,8 @@ struct Inner {
     config: Config,
     /// What proves rights. It is the hub's because keys that cannot be read are a reason not to start; what it says is only asked by HTTP.
     guard: Guard,
+    /// Compiled URL patterns, shared by all who ask for the same.
+    patterns: UrlPatterns,
     rules: Vec<(TopicMatcher, crate::PrefixRule)>,
     store: Arc<dyn EventStore>,
     log: Arc<Log>,
@@ -57,6 +59,9 @@ struct Inner {
     spread: Spread,
     draining: AtomicBool,
 }
+
+/// The base of relative URL patterns and topics where the hub's own URL is not known (M-32): a name that nobody has.
+const NO_URL: &str = "https://hub.invalid/.well-known/mercure";
 
 /// Makes a hub.
 #[derive(Debug, Default)]
@@ -193,6 +198,8 @@ impl HubBuilder {
         let random = |error: getrandom::Error| StartError::NoRandomness(error.to_string());
         let rules = check(&config)?;
         let guard = Guard::new(&config).map_err(|(name, problem)| StartError::Setting { name, problem })?;
+        let patterns = UrlPatterns::new(&config.hub_url().unwrap_or_else(|| NO_URL.to_owned()), limits::URL_PATTERNS);
+        let patterns = patterns.map_err(|error| StartError::Setting { name: "public_url", problem: error.to_string() })?;
         let store = match store {
             Some(store) => store,
             None => Arc::new(MemoryStore::new(config.window_bytes, config.window_events).map_err(random)?),
@@ -215,7 +222,7 @@ impl HubBuilder {
         let counters = Counters::default();
         let spread = Spread(AtomicU64::new(getrandom::u64().map_err(random)?));
         let draining = AtomicBool::new(false);
-        let hub = Hub(Arc::new(Inner { config, guard, rules, store, log, delivery, clock, counters, spread, draining }));
+        let hub = Hub(Arc::new(Inner { config, guard, patterns, rules, store, log, delivery, clock, counters, spread, draining }));
         hub.follow();
         Ok(hub)
     }
@@ -324,6 +331,11 @@ impl Hub {
     /// Its settings.
     pub fn config(&self) -> &Config {
         &self.0.config
+    }
+
+    /// Its URL patterns, for [`TopicMatcher::url_pattern`].
+    pub fn url_patterns(&self) -> &UrlPatterns {
+        &self.0.patterns
     }
 
     /// What proves the rights of its clients.

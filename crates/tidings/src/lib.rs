@@ -34,6 +34,6 @@ pub use store::{
     Bounds, DiskOptions, DiskStore, Durability, EventStore, Follower, MemoryStore, OpenError, PageLimits, Promises, StoreError, StoreFuture,
 };
 pub use tidings_core::{
-    Draft, Epoch, Event, EventError, EventId, Filter, GapReason, Grant, Item, Matchers, Message, Parser, Position, Record, Topic,
-    TopicError, TopicMatcher, limits, shard::Page, wire,
+    BaseError, Draft, Epoch, Event, EventError, EventId, Filter, GapReason, Grant, Item, Matchers, Message, Parser, PatternError, Position,
+    Record, Topic, TopicError, TopicMatcher, UrlPatterns, limits, shard::Page, wire,
 };

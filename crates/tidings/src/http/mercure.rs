@@ -5,6 +5,8 @@
 //! submodules'. Rules with M- are those of the protocol. Where they differ on bytes from the rules of event streams (S-), the latter hold
 //! on every path: an event is encoded once for all of them.
 
+#[cfg(test)]
+mod access_tests;
 mod debug;
 pub(crate) mod metadata;
 mod publish;

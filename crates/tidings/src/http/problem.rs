@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use std::{borrow::Cow, time::Duration};
-use tidings_core::{EventError, TopicError, limits};
+use tidings_core::{EventError, PatternError, TopicError, limits};
 
 /// Why a request is refused. The texts are the `detail` of the answer: they tell the caller what to change.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +62,8 @@ pub(crate) enum Problem {
     Event(#[from] EventError),
     #[error("the topic of a subscription is none: {0}")]
     Matcher(TopicError),
+    #[error("the pattern of a subscription is none: {0}")]
+    Pattern(#[from] PatternError),
     #[error("a subscription may name at most {limit} topics, this one names more; subscribe to a prefix with `/subscribe/{{prefix}}`")]
     TooManyMatchers { limit: usize },
     #[error("an event may have at most {limit} topics here, this one has more")]
@@ -161,6 +163,7 @@ impl Problem {
             | P::MatchParameter
             | P::UnknownMatcher(_)
             | P::Matcher(_)
+            | P::Pattern(_)
             | P::TooManyMatchers { .. } => (StatusCode::BAD_REQUEST, "bad-subscription", "This is not a subscription"),
             P::TooManyTopics { .. } | P::TooManyEvents { .. } | P::TooManyLines { .. } | P::BatchTooLarge { .. } => TOO_LARGE,
             P::BodyTooLong { .. } | P::DataTooLong { .. } | P::LineTooLong { .. } => TOO_LARGE,

@@ -5,7 +5,7 @@
 
 use super::{Problem, access, usual};
 use crate::{
-    Config, LagPolicy, Subscription,
+    Config, Hub, LagPolicy, Subscription,
     auth::{Dialect, Role},
     http::{
         Shared,
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 use http::{HeaderName, HeaderValue, Response, request::Parts};
-use tidings_core::{Matchers, TopicError, TopicMatcher};
+use tidings_core::{Matchers, TopicMatcher};
 
 /// The name of dialect 7 for [`STARTS_AFTER`] (M-211).
 const STARTS_AFTER_7: HeaderName = HeaderName::from_static("last-event-id");
@@ -37,7 +37,7 @@ pub(super) async fn subscribe(shared: &Shared, parts: &Parts, body: Option<Incom
     let access = access(shared, parts, Role::Subscribe, dialect).await?;
     let mut question = Question::default();
     for ((name, value), in_body) in pairs() {
-        question.take(config, name, value, in_body)?;
+        question.take(&shared.hub, name, value, in_body)?;
     }
     let cursor_given = question.cursors.any() || parts.headers.contains_key(STARTS_AFTER_7);
     let dialect_7 = question.selectors > 0 || question.cursors.any_of_dialect_7();
@@ -89,33 +89,33 @@ struct Question {
 }
 
 impl Question {
-    fn take(&mut self, config: &Config, name: &str, value: &str, in_body: bool) -> Result<(), Problem> {
+    fn take(&mut self, hub: &Hub, name: &str, value: &str, in_body: bool) -> Result<(), Problem> {
+        let config = hub.config();
         let dialects = config.mercure_dialects;
         match name {
-            "topic" if !dialects.seven() => Err(Problem::TopicParameter),
+            "topic" if !dialects.seven() => return Err(Problem::TopicParameter),
             "topic" => {
                 self.selectors += 1;
                 within(self.selectors, config.mercure_selectors)?;
-                self.add(value, TopicMatcher::exact)
+                self.matchers.push(TopicMatcher::template(value).map_err(Problem::Matcher)?);
             }
-            _ if is_reserved(name) && !dialects.eight() => Err(Problem::MatchParameter),
+            _ if is_reserved(name) && !dialects.eight() => return Err(Problem::MatchParameter),
             "match" | "match_exact" => {
                 self.matches += 1;
                 within(self.matches, config.matchers)?;
-                self.add(value, TopicMatcher::exact)
+                // Without an expression a selector is one topic, and may be empty or longer than any topic (M-337).
+                let exact = if value.contains('{') { TopicMatcher::exact(value) } else { TopicMatcher::template(value) };
+                self.matchers.push(exact.map_err(Problem::Matcher)?);
             }
-            _ if is_reserved(name) => Err(Problem::UnknownMatcher(name.to_owned())),
+            "match_urlpattern" => {
+                self.matches += 1;
+                within(self.matches, config.matchers)?;
+                self.matchers.push(TopicMatcher::url_pattern(value, hub.url_patterns())?);
+            }
+            _ if is_reserved(name) => return Err(Problem::UnknownMatcher(name.to_owned())),
             _ => {
                 self.cursors.take(name, value, in_body);
-                Ok(())
             }
-        }
-    }
-
-    /// The empty matcher opens a stream and matches nothing, for no topic is empty (M-337).
-    fn add(&mut self, value: &str, matcher: fn(&str) -> Result<TopicMatcher, TopicError>) -> Result<(), Problem> {
-        if !value.is_empty() {
-            self.matchers.push(matcher(value).map_err(Problem::Matcher)?);
         }
         Ok(())
     }
