@@ -11,6 +11,8 @@ pub const EVENT_DATA_MAX: usize = 16 << 20;
 pub const EVENT_DATA_LARGE: usize = 64 << 10;
 /// Body of one publish request on the native routes, in bytes; a batch of many events has to fit; N-40.
 pub const PUBLISH_BODY: usize = 16 << 20;
+/// Body of one request on the Mercure path, in bytes: one event, or a long list of matchers; N-40, M-312.
+pub const MERCURE_BODY: usize = 1 << 20;
 /// A topic, in bytes: it has to fit into a URL that proxies pass on; N-40.
 pub const TOPIC: usize = 2_048;
 /// A publisher's event id, in bytes: it comes back in a request header on every reconnect; N-40.
@@ -31,6 +33,13 @@ pub const ANSWER_IDS: usize = 16 << 20;
 pub const MATCHERS: usize = 100;
 /// The most matchers any door may allow; N-40, M-312.
 pub const MATCHERS_MAX: usize = 1_000;
+/// A URI Template or URL Pattern, in bytes; M-23, M-312.
+pub const PATTERN: usize = 4_096;
+/// The automata of one URL pattern, in bytes, and about four times that while it is compiled: what needs more is refused. Ordinary
+/// patterns take under two thousand.
+pub const PATTERN_AUTOMATA: usize = 32 << 10;
+/// Distinct URL patterns of a hub that are in use at once, in subscriptions and grants: M-23, M-79.
+pub const URL_PATTERNS: usize = 10_000;
 /// A cursor as a client sends it, in bytes: the longest publisher's id, percent-encoded, with room; longer is an unknown id (S-19).
 pub const CURSOR: usize = 4_096;
 
@@ -42,8 +51,6 @@ pub const TOKEN_DETAILS: usize = 100;
 pub const TOKEN_TOPICS: usize = 100;
 /// Selectors in one claim of a token of dialect 7; M-312.
 pub const TOKEN_SELECTORS: usize = 1_000;
-/// A pattern, in bytes; N-40.
-pub const PATTERN: usize = 4_096;
 /// A shared secret is at least as long as the hash it is used with, in bytes; M-70.
 pub const SECRET_MIN: usize = 32;
 /// Keys that are tried for one token, those with its `kid` first: a forged token costs no more signature checks than this.

@@ -108,6 +108,23 @@ pub struct Config {
     pub hosts: Vec<String>,
     /// Whether readers without a token get public events once tokens can be verified (N-32).
     pub anonymous: bool,
+
+    /// The dialects of the Mercure protocol spoken at `/.well-known/mercure` (M-401).
+    pub mercure_dialects: Dialects,
+    /// Largest body of a request there, in bytes.
+    pub mercure_body: usize,
+    /// Topics of one event published there.
+    pub mercure_topics: usize,
+    /// `topic` parameters of one subscription there; `match` parameters are bounded by `matchers`.
+    pub mercure_selectors: usize,
+    /// What a reader there gets whose cursor cannot be honoured (M-407).
+    pub mercure_after_gap: AfterGap,
+    /// Whether such a reader is told by an event too, besides the response header (M-407).
+    pub mercure_gap_event: bool,
+    /// Whether events name their topics to subscriptions by `match` (M-130).
+    pub mercure_topics_field: bool,
+    /// Whether there is a page to subscribe and publish by hand.
+    pub mercure_debug: bool,
 }
 
 impl Default for Config {
@@ -156,6 +173,14 @@ impl Default for Config {
             public_url: None,
             hosts: Vec::new(),
             anonymous: false,
+            mercure_dialects: Dialects::Both,
+            mercure_body: limits::MERCURE_BODY,
+            mercure_topics: limits::TOPICS_PER_EVENT_MAX,
+            mercure_selectors: limits::MATCHERS_MAX,
+            mercure_after_gap: AfterGap::Live,
+            mercure_gap_event: false,
+            mercure_topics_field: false,
+            mercure_debug: false,
         }
     }
 }
@@ -221,6 +246,33 @@ pub enum AfterGap {
     Replay,
     /// Only what is new.
     Live,
+}
+
+/// Which dialects of the Mercure protocol are spoken: 7 with `topic` parameters (0.x), 8 with `match` parameters (1.0). Each is decided
+/// parameter by parameter, and neither weakens the other (M-401).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Dialects {
+    /// Both at once.
+    Both,
+    /// Dialect 7 only.
+    Seven,
+    /// Dialect 8 only.
+    Eight,
+    /// Neither: nothing is at the path.
+    Off,
+}
+
+impl Dialects {
+    /// Whether dialect 7 is spoken.
+    pub fn seven(self) -> bool {
+        matches!(self, Dialects::Both | Dialects::Seven)
+    }
+
+    /// Whether dialect 8 is spoken.
+    pub fn eight(self) -> bool {
+        matches!(self, Dialects::Both | Dialects::Eight)
+    }
 }
 
 /// An exception for the topics below a prefix.

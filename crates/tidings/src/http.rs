@@ -11,6 +11,7 @@ mod body;
 mod cursor;
 mod json;
 mod look;
+mod mercure;
 mod origin;
 mod problem;
 mod publish;
@@ -25,11 +26,12 @@ pub use response::ResponseBody;
 
 use crate::{
     Hub,
-    auth::{Access, Door, Presented, Role},
+    auth::{Access, Dialect, Door, Presented, Role},
 };
 use body::Incoming;
 use bytes::Buf;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use mercure::Place;
 use origin::{Hosts, Origins, Standing};
 use problem::Problem;
 use std::{
@@ -65,7 +67,7 @@ impl Hub {
     pub fn service(&self) -> HubService {
         let config = self.config();
         let origins = Origins::new(config);
-        HubService(Arc::new(Shared { hub: self.clone(), origins, hosts: None, prefix: None }))
+        HubService(Arc::new(Shared { hub: self.clone(), origins, hosts: None, prefix: None, hub_url: config.hub_url() }))
     }
 
     /// The HTTP interface as an axum `Router`, to be served as it is or nested: `app.nest("/events", hub.router())`. Where the path with
@@ -89,6 +91,8 @@ struct Shared {
     hosts: Option<Hosts>,
     /// Without a slash at its end; `None` at the root.
     prefix: Option<Box<str>>,
+    /// Where the public finds the Mercure interface, or where it listens; never what a request says (M-73).
+    hub_url: Option<String>,
 }
 
 impl HubService {
@@ -109,6 +113,9 @@ impl HubService {
     pub fn check_host(mut self, listen: Vec<String>) -> Self {
         let shared = Arc::make_mut(&mut self.0);
         shared.hosts = Hosts::new(shared.hub.config(), &listen);
+        if let (None, Some(listen)) = (&shared.hub_url, listen.first()) {
+            shared.hub_url = Some(format!("http://{listen}/.well-known/mercure"));
+        }
         self
     }
 }
@@ -152,10 +159,18 @@ enum Route<'a> {
     Live,
     Ready,
     Metrics,
+    Mercure(Place),
+    /// For probes written for another hub: whether it is ready, or only alive.
+    MercureHealth {
+        ready: bool,
+    },
 }
 
 impl<'a> Route<'a> {
     fn find(path: &'a str) -> Option<Self> {
+        if let Some(place) = Place::find(path) {
+            return Some(Route::Mercure(place));
+        }
         let (name, rest) = match path.strip_prefix('/')?.split_once('/') {
             Some((name, rest)) => (name, Some(rest)),
             None => (&path[1..], None),
@@ -170,6 +185,8 @@ impl<'a> Route<'a> {
             ("livez", None) => Some(Route::Live),
             ("readyz" | "healthz", None) => Some(Route::Ready),
             ("metrics", None) => Some(Route::Metrics),
+            ("mercure", Some("health/live")) => Some(Route::MercureHealth { ready: false }),
+            ("mercure", Some("health/ready")) => Some(Route::MercureHealth { ready: true }),
             _ => None,
         }
     }
@@ -178,13 +195,22 @@ impl<'a> Route<'a> {
         match self {
             Route::Publish(_) => "POST, OPTIONS",
             Route::Subscribe(_) => "GET, HEAD, POST, QUERY, OPTIONS",
+            Route::Mercure(place) => place.methods(),
             _ => "GET, HEAD, OPTIONS",
         }
     }
 
     /// Whether a page that may publish but not read has business here.
-    fn publishes(self) -> bool {
-        matches!(self, Route::Publish(_) | Route::Topics(_))
+    fn publishes(self, parts: &Parts) -> bool {
+        let wants = |method: &HeaderValue| method == Method::POST.as_str();
+        match self {
+            Route::Publish(_) | Route::Topics(_) => true,
+            // Both at one path: a preflight says which is meant.
+            Route::Mercure(Place::Hub) => {
+                parts.method == Method::POST || parts.headers.get(header::ACCESS_CONTROL_REQUEST_METHOD).is_some_and(wants)
+            }
+            _ => false,
+        }
     }
 }
 
@@ -193,11 +219,11 @@ const ALL_METHODS: &str = "GET, HEAD, POST, QUERY, OPTIONS";
 
 impl Shared {
     async fn answer(&self, parts: Parts, body: Option<Incoming>) -> Response<ResponseBody> {
+        let route = self.path(&parts).and_then(Route::find);
         let mut response = match self.admit(&parts) {
             Ok(standing) => {
-                let route = self.path(&parts).and_then(Route::find);
                 let mut response = self.dispatch(&parts, route, body).await.unwrap_or_else(Problem::into_response);
-                let publishes = route.is_some_and(Route::publishes);
+                let publishes = route.is_some_and(|route| route.publishes(&parts));
                 let preflight = parts.method == Method::OPTIONS && parts.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
                 self.origins.mark(&standing, publishes, preflight, &mut response);
                 response
@@ -207,6 +233,9 @@ impl Shared {
         let headers = response.headers_mut();
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if let Some(Route::Mercure(_)) = route {
+            mercure::mark(self, headers);
+        }
         if parts.method == Method::HEAD { ResponseBody::for_head(response) } else { response }
     }
 
@@ -258,6 +287,8 @@ impl Shared {
                 let hub = self.hub.with(self.publisher(parts).await?.grant);
                 topics::topics(&hub, parts, topic).await
             }
+            Route::Mercure(place) => mercure::answer(self, place, parts, body).await,
+            Route::MercureHealth { ready } => Ok(look::mercure_health(&self.hub, ready)),
             Route::Publish(topic) => {
                 let hub = self.hub.with(self.publisher(parts).await?.grant);
                 // `POST` is the only method here, and it always has a body.
@@ -275,6 +306,7 @@ impl Shared {
     /// The rights of a request that needs some to publish; asked before its body is read.
     async fn publisher(&self, parts: &Parts) -> Result<Access, Problem> {
         let access = self.access(parts, Role::Publish).await?;
+        self.origins.check_cookie(&access, parts, Dialect::Eight)?;
         if access.grant.publish.is_empty() { Err(access.insufficient().into()) } else { Ok(access) }
     }
 }

@@ -27,7 +27,7 @@ mod telemetry;
 
 pub use self::http::{HubService, PeerAddr, Refusal, ResponseBody};
 pub use config::{
-    AfterGap, Algorithm, Config, EndStyle, Family, HeartbeatForm, Issuer, KeySource, LagPolicy, PrefixRule, Secret, TokenKey,
+    AfterGap, Algorithm, Config, Dialects, EndStyle, Family, HeartbeatForm, Issuer, KeySource, LagPolicy, PrefixRule, Secret, TokenKey,
 };
 pub use delivery::{Aborted, EventBody, EventStream};
 pub use hub::{Cursor, Granted, Hub, HubBuilder, Opened, PublishError, StartError, SubscribeError, Subscription, TopicInfo};
@@ -35,6 +35,6 @@ pub use store::{
     Bounds, DiskOptions, DiskStore, Durability, EventStore, Follower, MemoryStore, OpenError, PageLimits, Promises, StoreError, StoreFuture,
 };
 pub use tidings_core::{
-    Draft, Epoch, Event, EventError, EventId, Filter, GapReason, Grant, Item, Matchers, Message, Parser, Position, Record, Topic,
-    TopicError, TopicMatcher, limits, shard::Page, wire,
+    BaseError, Draft, Epoch, Event, EventError, EventId, Filter, GapReason, Grant, Item, Matchers, Message, Parser, PatternError, Position,
+    Record, Topic, TopicError, TopicMatcher, UrlPatterns, limits, shard::Page, wire,
 };

@@ -97,8 +97,11 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     /// The text that scrapers read.
     pub(crate) fn text(self) -> String {
-        let mut registry = Registry::with_prefix("tidings");
-        registry.register_collector(Box::new(self));
+        let mut registry = Registry::default();
+        // The names that are scraped from other hubs of the Mercure protocol; they count every interface, for there is one log.
+        let other = Other { subscribers: self.subscribers, subscriptions: self.subscriptions, events: self.events };
+        registry.sub_registry_with_prefix("mercure").register_collector(Box::new(other));
+        registry.sub_registry_with_prefix("tidings").register_collector(Box::new(self));
         let mut text = String::new();
         match encode(&mut text, &registry) {
             Ok(()) => text,
@@ -157,6 +160,27 @@ impl Collector for Snapshot {
         for reason in GapReason::ALL {
             let labels = [("reason", reason.as_str())];
             ConstCounter::new(self.shards.gaps[reason as usize]).encode(gaps.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Other {
+    subscribers: u64,
+    subscriptions: u64,
+    events: u64,
+}
+
+impl Collector for Other {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let gauge = ConstGauge::new(i64::try_from(self.subscribers).unwrap_or(i64::MAX));
+        gauge.encode(encoder.encode_descriptor("subscribers_connected", "Subscribers now", None, MetricType::Gauge)?)?;
+        for (name, help, value) in [
+            ("subscribers", "Subscribers since the start", self.subscriptions),
+            ("updates", "Events accepted from publishers", self.events),
+        ] {
+            ConstCounter::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
         }
         Ok(())
     }

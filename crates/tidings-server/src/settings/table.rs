@@ -2,7 +2,7 @@
 //!
 //! A line says what may be written and which field it changes; how values are read is the parent module's.
 
-use super::{Durable, Kind, Setting};
+use super::{Durable, Kind, Setting, mercure};
 use std::{net::SocketAddr, time::Duration};
 use tidings::{AfterGap, EndStyle, HeartbeatForm, LagPolicy, limits};
 
@@ -21,7 +21,19 @@ const MEMORY: &str = "Memory and connections";
 const OPERATION: &str = "Operation";
 
 /// Every setting, in the order of the help text.
-pub(crate) static SETTINGS: &[Setting] = &[
+pub(crate) static SETTINGS: &[Setting] = &join::<{ HUB.len() + mercure::SETTINGS.len() }>(HUB, mercure::SETTINGS);
+
+const fn join<const N: usize>(first: &[Setting], then: &[Setting]) -> [Setting; N] {
+    let mut all = [first[0]; N];
+    let mut at = 0;
+    while at < N {
+        all[at] = if at < first.len() { first[at] } else { then[at - first.len()] };
+        at += 1;
+    }
+    all
+}
+
+const HUB: &[Setting] = &[
     Setting {
         name: "listen",
         group: ACCESS,

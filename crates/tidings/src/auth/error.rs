@@ -65,6 +65,8 @@ pub(crate) enum Reason {
     TooShort,
     #[error("send the query name `authorization` once")]
     ManyInQuery,
+    #[error("publishing with a cookie needs an `Origin` or `Referer` field, which says what page sends it; others send `Authorization`")]
+    NoOrigin,
     #[error("tokens in the query are off here; send an `Authorization` field or a cookie, or turn on the setting `query_token`")]
     QueryOff,
     #[error("the key is not one of this hub's publish keys")]
@@ -116,7 +118,7 @@ impl Reason {
         use Reason as R;
         match self {
             R::NoToken | R::NoPublishers => Class::Missing,
-            R::ManyFields | R::NotBearer | R::TooShort | R::ManyInQuery => Class::Malformed,
+            R::ManyFields | R::NotBearer | R::TooShort | R::ManyInQuery | R::NoOrigin => Class::Malformed,
             R::NotGranted => Class::Insufficient,
             R::NoKeySet => Class::Unavailable,
             _ => Class::Invalid,
@@ -132,6 +134,7 @@ impl Reason {
             R::NotBearer => "M-331",
             R::TooShort => "M-315",
             R::ManyInQuery => "M-205",
+            R::NoOrigin => "M-59",
             R::QueryOff => "M-406",
             R::UnknownKey | R::KeyForPublishers => "N-33",
             R::NoSubscribers => "M-341",

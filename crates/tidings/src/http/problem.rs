@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use std::{borrow::Cow, time::Duration};
-use tidings_core::{EventError, TopicError, limits};
+use tidings_core::{EventError, PatternError, TopicError, limits};
 
 /// Why a request is refused. The texts are the `detail` of the answer: they tell the caller what to change.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +62,8 @@ pub(crate) enum Problem {
     Event(#[from] EventError),
     #[error("the topic of a subscription is none: {0}")]
     Matcher(TopicError),
+    #[error("the pattern of a subscription is none: {0}")]
+    Pattern(#[from] PatternError),
     #[error("a subscription may name at most {limit} topics, this one names more; subscribe to a prefix with `/subscribe/{{prefix}}`")]
     TooManyMatchers { limit: usize },
     #[error("an event may have at most {limit} topics here, this one has more")]
@@ -105,6 +107,24 @@ pub(crate) enum Problem {
     NoSpace(String),
     #[error("{0}")]
     Store(String),
+    #[error(
+        "missing \"match\" subscription parameter: give `match` for a topic, `match_urlpattern` for a URL pattern (or `topic`, as before 1.0)"
+    )]
+    NoMatcher,
+    #[error("Missing \"topic\" parameter.")]
+    NoSelector,
+    #[error(
+        "the parameter `topic` of earlier versions is switched off here (setting `mercure_dialects`): use `match`, or `match_urlpattern`"
+    )]
+    TopicParameter,
+    #[error("the parameters `match` and `match_...` are switched off here (setting `mercure_dialects`): use `topic`")]
+    MatchParameter,
+    #[error("the parameter {0:?} is not a matcher; known are `match`, `match_exact` and `match_urlpattern`")]
+    UnknownMatcher(String),
+    #[error("Missing \"topic\" parameter: send the event as a form, `application/x-www-form-urlencoded`")]
+    MercureForm,
+    #[error("Missing \"topic\" parameter.")]
+    MercureNoTopic,
     /// A line of a stream of events (N-3), with the ids of those before it.
     #[error("{problem}")]
     Line { line: u64, ids: String, problem: Box<Problem> },
@@ -135,8 +155,16 @@ impl Problem {
             P::Idempotency => (StatusCode::BAD_REQUEST, "idempotency-unsupported", "Idempotency keys are not supported"),
             P::Event(error) if error.is_size() => TOO_LARGE,
             P::Event(_) | P::NoTopic | P::TwoTopics | P::Json(_) => (StatusCode::BAD_REQUEST, "bad-event", "This is not an event"),
+            P::MercureForm | P::MercureNoTopic => (StatusCode::BAD_REQUEST, "bad-event", "This is not an event"),
             P::Element { problem, .. } | P::Line { problem, .. } => problem.kind(),
-            P::Matcher(_) | P::TooManyMatchers { .. } => (StatusCode::BAD_REQUEST, "bad-subscription", "This is not a subscription"),
+            P::NoMatcher
+            | P::NoSelector
+            | P::TopicParameter
+            | P::MatchParameter
+            | P::UnknownMatcher(_)
+            | P::Matcher(_)
+            | P::Pattern(_)
+            | P::TooManyMatchers { .. } => (StatusCode::BAD_REQUEST, "bad-subscription", "This is not a subscription"),
             P::TooManyTopics { .. } | P::TooManyEvents { .. } | P::TooManyLines { .. } | P::BatchTooLarge { .. } => TOO_LARGE,
             P::BodyTooLong { .. } | P::DataTooLong { .. } | P::LineTooLong { .. } => TOO_LARGE,
             P::BodyCut => (StatusCode::BAD_REQUEST, "body-cut", "The body broke off"),
