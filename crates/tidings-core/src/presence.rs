@@ -175,7 +175,9 @@ fn may_match(matcher: &TopicMatcher) -> bool {
     match &matcher.0 {
         Kind::Exact(name) => name.starts_with(PATH),
         Kind::Prefix(name) => PATH[1..].starts_with(&**name) || name.starts_with(&PATH[1..]),
-        Kind::All => true,
+        Kind::Template(template) => PATH.starts_with(template.head()) || template.head().starts_with(PATH),
+        // The same path can be written in more than one way.
+        Kind::All | Kind::Pattern(_) => true,
     }
 }
 

@@ -6,10 +6,12 @@
 //! A collection is answered in pages of [`tidings_core::limits::PRESENCE_PAGE`]; a `Link` with `rel="next"` leads on. The pages are not of one moment:
 //! who wants to be sure follows the events from the id that the *first* page names.
 
+use super::{Problem, access, usual};
 use crate::{
-    Granted,
+    Granted, Hub, PeerAddr,
+    auth::{Access, Dialect, Reason, Role},
     http::{
-        problem::Problem,
+        Shared,
         query::url_pairs,
         response::{ResponseBody, answer},
     },
@@ -23,17 +25,6 @@ use tidings_core::{
     presence::{self, ActiveSubscription, CONTEXT, MatchType, Subscriber, encoded},
 };
 
-/// What a request has proved.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Proof {
-    /// Nothing, and nothing can be proved here: access is open.
-    Open,
-    /// Nothing.
-    Nothing,
-    /// It had a token or key, for the dialect if that is known.
-    Some(Option<View>),
-}
-
 /// What a path asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Asked {
@@ -41,11 +32,27 @@ enum Asked {
     One(Option<MatchType>, Arc<str>, Option<Subscriber>),
 }
 
-/// Answers `GET` and `HEAD`; `rest` is what follows [`presence::PATH`], still encoded.
-pub(crate) fn subscriptions(hub: &Granted, parts: &Parts, rest: &str, proof: Proof) -> Result<Response<ResponseBody>, Problem> {
+/// What follows [`presence::PATH`] in a path at or below it, still encoded.
+pub(super) fn rest(path: &str) -> Option<&str> {
+    path.strip_prefix(presence::PATH).filter(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Answers `GET` and `HEAD`.
+pub(super) async fn subscriptions(shared: &Shared, parts: &Parts) -> Result<Response<ResponseBody>, Problem> {
+    let dialects = shared.hub.config().mercure_dialects;
+    let rest = shared.path(parts).and_then(rest).filter(|_| shared.hub.config().subscriptions).ok_or(Problem::NotFound)?;
     let (asked, view) = read(rest)?;
-    let view = view.unwrap_or_else(|| whole_collection(&parts.headers, proof));
-    authorize(hub, rest, proof)?;
+    if view.is_some_and(|view| !if view == View::First { dialects.eight() } else { dialects.seven() }) {
+        return Err(Problem::NotFound);
+    }
+    let dialect = view.map_or(usual(shared), |view| if view == View::First { Dialect::Eight } else { Dialect::Seven });
+    let access = access(shared, parts, Role::Subscribe, dialect).await?;
+    let view = view.unwrap_or_else(|| whole_collection(&parts.headers, access.dialect(), usual(shared)));
+    authorize(&shared.hub, parts, rest, &access, dialect)?;
+    document(&shared.hub.with(access.grant), parts, rest, asked, view)
+}
+
+fn document(hub: &Granted, parts: &Parts, rest: &str, asked: Asked, view: View) -> Result<Response<ResponseBody>, Problem> {
     match asked {
         Asked::One(of, matcher, subscriber) => {
             let Some((found, last)) = subscriber.map_or_else(|| hub.no_subscription(), |of_whom| hub.subscription(of, &matcher, of_whom))
@@ -114,28 +121,33 @@ fn decoded(part: Cow<'_, str>) -> Result<Arc<str>, Problem> {
     percent_decode_str(&part).decode_utf8().map(Into::into).map_err(|_| Problem::PathNotUtf8)
 }
 
-/// The dialect in which the collection of all is wanted: that of the token, else of the document that is asked for.
-fn whole_collection(headers: &HeaderMap, proof: Proof) -> View {
+/// The view in which the collection of all is wanted: that of the token, else of the document that is asked for.
+fn whole_collection(headers: &HeaderMap, of_token: Option<Dialect>, usual: Dialect) -> View {
     let accepts_older = || {
         let fields = headers.get_all(header::ACCEPT).iter();
         fields.filter_map(|field| field.to_str().ok()).any(|field| field.contains("application/ld+json"))
     };
-    match proof {
-        Proof::Some(Some(view)) => view,
-        _ if accepts_older() => View::Second,
-        _ => View::First,
+    match of_token {
+        Some(Dialect::Eight) => View::First,
+        Some(Dialect::Seven) => View::Second,
+        None if usual == Dialect::Seven || accepts_older() => View::Second,
+        None => View::First,
     }
 }
 
-/// A grant to receive private events of the path, as if it were a topic (M-103, M-213); the query does not count (M-340).
-fn authorize(hub: &Granted, rest: &str, proof: Proof) -> Result<(), Problem> {
+/// A grant to receive private events of the path, as if it were a topic (M-103, M-213); the query does not count (M-340). Nobody is let
+/// in without a token (M-330), but where access is open and the request comes from the same machine (M-322).
+fn authorize(hub: &Hub, parts: &Parts, rest: &str, access: &Access, dialect: Dialect) -> Result<(), Problem> {
     let path = Topic::stored(&format!("{}{rest}", presence::PATH));
-    match proof {
-        Proof::Open => Ok(()),
-        _ if hub.grant().read_private.matches(&path) => Ok(()),
-        Proof::Nothing => Err(Problem::NoSubscriberCredentials),
-        Proof::Some(_) => Err(Problem::Forbidden("the subscriptions at this path are not granted to this token".to_owned())),
+    // Whoever embeds the hub and says nothing of addresses decides who gets here.
+    let is_near = || parts.extensions.get::<PeerAddr>().is_none_or(|peer| peer.0.ip().to_canonical().is_loopback());
+    if access.grant.read_private.matches(&path) || (hub.guard().is_open() && is_near()) {
+        return Ok(());
     }
+    if access.source.is_none() && hub.guard().verifies(Role::Subscribe) {
+        return Err(Problem::Auth(Reason::NoToken.into(), dialect));
+    }
+    Err(Problem::Auth(access.insufficient(), access.dialect().unwrap_or(Dialect::Eight)))
 }
 
 /// The place after which a page begins.
