@@ -124,6 +124,9 @@ fn announce(settings: &Settings, server: &Server, bound: SocketAddr) {
     let mut out = io::stdout();
     let _ = writeln!(out, "tidings listening on http://{bound}").and_then(|()| out.flush());
     info!("at most {} connections", server.connection_limit());
+    for note in &settings.notes {
+        warn!("{note}");
+    }
     if settings.is_open() {
         warn!("access is open: anybody who can reach {bound} may publish and subscribe; set publish-key to guard publishing");
     }

@@ -104,6 +104,8 @@ pub struct Config {
     pub cors_max_age: Duration,
     /// The URL under which the public reaches this hub; its host is answered, others get 421 (N-31, M-73).
     pub public_url: Option<String>,
+    /// Further URLs under which it is reached: with a public URL the hosts of all of them are answered, and no others (M-73).
+    pub more_public_urls: Vec<String>,
     /// Further host names that are answered in open mode.
     pub hosts: Vec<String>,
     /// Whether readers without a token get public events once tokens can be verified (N-32).
@@ -171,6 +173,7 @@ impl Default for Config {
             cors_max_age: Duration::from_mins(10),
             cors_headers: Vec::new(),
             public_url: None,
+            more_public_urls: Vec::new(),
             hosts: Vec::new(),
             anonymous: false,
             mercure_dialects: Dialects::Both,

@@ -557,7 +557,7 @@ pub(super) fn publish_key(text: &str) -> Result<String, String> {
     }
 }
 
-fn url(text: &str) -> Result<String, String> {
+pub(super) fn url(text: &str) -> Result<String, String> {
     let fits = text.parse::<http::Uri>().is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
     if fits { Ok(text.to_owned()) } else { Err(format!("`{text}` is not a URL; write it with https:// or http://")) }
 }
