@@ -497,12 +497,12 @@ mod tests {
         assert_eq!((&hub.cors_origins[..], hub.cookie_name.as_deref()), (&["*".to_owned()][..], Some("session")));
         assert_eq!((hub.heartbeat, hub.max_age.unwrap().as_secs(), hub.stalled_write.as_secs()), (None, 90, 3_600));
         assert_eq!(hub.mercure_body, 2_000_000);
-        assert_eq!((settings.disk, settings.data.as_deref()), (Some(true), Some("/data/mercure.tidings".as_ref())));
+        assert_eq!((settings.disk, settings.data.as_deref()), (true, Some("/data/mercure.tidings".as_ref())));
         assert_eq!(settings.log.retention_events, 1_000);
         assert_eq!(settings.notes.len(), 8, "{:?}", settings.notes);
-        assert_eq!(extra("transport local").unwrap().disk, Some(false));
+        assert_eq!(extra("transport local").unwrap().disk, false);
         assert_eq!(extra("transport_url bolt://m.db?size=5&cleanup_frequency=1").unwrap().log.retention_events, 5);
-        assert_eq!(extra("transport_url local://local").unwrap().disk, Some(false));
+        assert_eq!(extra("transport_url local://local").unwrap().disk, false);
         for (text, complaint) in [
             ("publisher_jwk x", "the nearest name is `publisher_jwt`"),
             ("transport redis", "`bolt` or `local`"),
