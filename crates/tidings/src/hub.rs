@@ -197,9 +197,9 @@ impl HubBuilder {
         tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let random = |error: getrandom::Error| StartError::NoRandomness(error.to_string());
         let rules = check(&config)?;
-        let guard = Guard::new(&config).map_err(|(name, problem)| StartError::Setting { name, problem })?;
         let patterns = UrlPatterns::new(&config.hub_url().unwrap_or_else(|| NO_URL.to_owned()), limits::URL_PATTERNS);
         let patterns = patterns.map_err(|error| StartError::Setting { name: "public_url", problem: error.to_string() })?;
+        let guard = Guard::new(&config, patterns.clone()).map_err(|(name, problem)| StartError::Setting { name, problem })?;
         let store = match store {
             Some(store) => store,
             None => Arc::new(MemoryStore::new(config.window_bytes, config.window_events).map_err(random)?),
