@@ -82,7 +82,9 @@ pub const KEY_SET_KEYS: usize = 100;
 pub const KEY_SET_AGE_MS: (u64, u64) = (5 * 60_000, 24 * 3_600_000);
 /// A token with an unknown `kid` has the set fetched again at most once in this time; milliseconds; M-411.
 pub const KEY_SET_ASK_MS: u64 = 60_000;
-/// A set that cannot be fetched again serves this long after it was; milliseconds; M-411.
+/// Before a set has come for the first time it is asked for this often; milliseconds.
+pub const KEY_SET_RETRY_MS: u64 = 5_000;
+/// A set that cannot be fetched again serves this much longer than it should; milliseconds; M-411.
 pub const KEY_SET_STALE_MS: u64 = 24 * 3_600_000;
 /// Redirects of a key set's URL that are followed, all within its origin; M-411.
 pub const KEY_SET_REDIRECTS: usize = 3;

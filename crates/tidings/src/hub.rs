@@ -205,9 +205,9 @@ impl HubBuilder {
         tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let random = |error: getrandom::Error| StartError::NoRandomness(error.to_string());
         let rules = check(&config)?;
-        let guard = Guard::new(&config).map_err(|(name, problem)| StartError::Setting { name, problem })?;
         let patterns = UrlPatterns::new(&config.hub_url().unwrap_or_else(|| NO_URL.to_owned()), limits::URL_PATTERNS);
         let patterns = patterns.map_err(|error| StartError::Setting { name: "public_url", problem: error.to_string() })?;
+        let guard = Guard::new(&config, patterns.clone()).map_err(|(name, problem)| StartError::Setting { name, problem })?;
         let store = match store {
             Some(store) => store,
             None => {
@@ -400,6 +400,8 @@ impl Hub {
             store_damaged_gaps: report.damaged_gaps,
             idempotency_keys: report.keys,
             shards,
+            tokens: self.0.guard.counters().clone(),
+            token_cache: self.0.guard.remembered() as u64,
         }
         .text()
     }

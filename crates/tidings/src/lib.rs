@@ -16,6 +16,7 @@
 mod auth;
 mod config;
 mod delivery;
+mod fetch;
 mod http;
 mod hub;
 mod replay;
