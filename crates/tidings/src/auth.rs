@@ -129,6 +129,11 @@ impl Guard {
         self.keys.is_empty() && self.issuers.is_empty()
     }
 
+    /// Whether tokens can be verified for a role.
+    pub(crate) fn verifies(&self, role: Role) -> bool {
+        self.issuers.serve(role)
+    }
+
     /// What was counted.
     pub(crate) fn counters(&self) -> &Arc<TokenCounters> {
         &self.counters

@@ -132,6 +132,8 @@ pub struct Config {
     pub mercure_topics_field: bool,
     /// Whether there is a page to subscribe and publish by hand.
     pub mercure_debug: bool,
+    /// Whether presence is told: who subscribes on the Mercure path, by events and by an interface to ask (M-97, M-102).
+    pub subscriptions: bool,
 }
 
 impl Default for Config {
@@ -191,6 +193,7 @@ impl Default for Config {
             mercure_gap_event: false,
             mercure_topics_field: false,
             mercure_debug: false,
+            subscriptions: false,
         }
     }
 }
