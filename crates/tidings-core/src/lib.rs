@@ -5,6 +5,7 @@
 //! replays a whole hub. Applications use the crate `tidings`, which drives these rules and re-exports what they need.
 
 pub mod limits;
+pub mod moment;
 
 mod event;
 mod feed;

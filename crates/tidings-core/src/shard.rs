@@ -24,7 +24,7 @@ mod sweep;
 mod terms;
 
 pub use deadlines::Millis;
-pub use pages::{Page, PageFailed, PageId, PageRequest};
+pub use pages::{Floors, Page, PageFailed, PageId, PageRequest, Reading};
 pub use terms::{
     CloseReason, Closed, EndStyle, Gap, HeartbeatForm, InterestChange, Lag, LagPolicy, MissingEvents, NewSubscriber, Poll, ShardConfig,
     ShardStats, SubscriberId, Transmit,
@@ -86,6 +86,10 @@ struct Behind {
     /// Read from the store, and how much of it was used.
     page: Option<(Arc<Page>, usize)>,
     gap: Option<Gap>,
+    /// Up to here it gets only the newest event of each topic and type, as far as the store keeps those.
+    latest_until: u64,
+    /// What was gone when it started.
+    known: Option<Floors>,
     /// It has taken less than it was offered and not said since that it takes more.
     blocked: bool,
     queued: bool,
@@ -212,6 +216,8 @@ impl Shard {
             pinned: new.opening,
             page: None,
             gap: new.gap,
+            latest_until: new.latest_until,
+            known: new.known,
             blocked: false,
             queued: false,
             waits_for_page: false,
@@ -339,6 +345,8 @@ impl Shard {
             pinned: Bytes::new(),
             page: None,
             gap: None,
+            latest_until: 0,
+            known: None,
             blocked,
             queued: false,
             waits_for_page: false,

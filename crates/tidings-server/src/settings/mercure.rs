@@ -2,12 +2,26 @@
 //!
 //! A line says what may be written and which field it changes; how values are read is the parent module's.
 
-use super::{Kind, Setting};
+use super::{Kind, Setting, table};
 use tidings::{AfterGap, Dialects, limits};
 
 const MERCURE: &str = "The Mercure protocol";
 
 pub(super) const SETTINGS: &[Setting] = &[
+    Setting {
+        name: "compat",
+        group: MERCURE,
+        kind: Kind::Choice {
+            of: &["off", "mercure"],
+            set: |s, text| {
+                s.compat = text == "mercure";
+                Ok(())
+            },
+        },
+        default: "off",
+        rule: "M-406",
+        help: "Start with the defaults of the reference hub, and read the environment variables of its image (MERCURE_*, SERVER_NAME)",
+    },
     Setting {
         name: "mercure-dialects",
         group: MERCURE,
@@ -82,11 +96,19 @@ pub(super) const SETTINGS: &[Setting] = &[
         help: "Name the topics of each event in `topics` lines, for subscriptions by `match`",
     },
     Setting {
+        name: "more-public-urls",
+        group: MERCURE,
+        kind: Kind::List { form: "URL", add: |s, text| table::url(text).map(|url| s.hub.more_public_urls.push(url)) },
+        default: "",
+        rule: "M-73",
+        help: "Further URLs of this hub beside public-url; requests for the hosts of all others are refused",
+    },
+    Setting {
         name: "mercure-debug",
         group: MERCURE,
         kind: Kind::Switch { set: |s, on| s.hub.mercure_debug = on },
         default: "false",
-        rule: "M-401",
+        rule: "M-313",
         help: "Serve a page at /.well-known/mercure/debug/ to subscribe and publish by hand",
     },
 ];
