@@ -5,15 +5,19 @@
 //! replays a whole hub. Applications use the crate `tidings`, which drives these rules and re-exports what they need.
 
 pub mod limits;
+pub mod moment;
 
 mod event;
 mod feed;
 mod grant;
+mod heads;
 mod matcher;
+mod names;
 mod parser;
 mod pattern;
 mod position;
 mod record;
+mod routes;
 pub mod shard;
 mod template;
 mod text;

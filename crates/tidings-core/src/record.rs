@@ -55,6 +55,11 @@ impl Draft {
         self.id.as_deref()
     }
 
+    /// The id it has at a position: the publisher's, or the one minted there.
+    pub fn event_id(&self, position: Position) -> EventId {
+        self.id.as_deref().map_or_else(|| position.into(), EventId::given)
+    }
+
     /// Bytes it will cost while it is kept; see [`Record::cost`].
     pub fn cost(&self) -> usize {
         self.cost as usize

@@ -33,6 +33,7 @@ pub(crate) use presented::{Door, Presented, Source};
 use publish_keys::Keys;
 pub use sign::{SigningKey, decode};
 use std::{
+    borrow::Cow,
     sync::{Arc, atomic::Ordering},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -279,6 +280,15 @@ impl Access {
     /// The claim `sub`.
     pub(crate) fn subject(&self) -> Option<&str> {
         self.token.as_ref()?.subject.as_deref()
+    }
+
+    /// Within what a publisher's idempotency keys count: a route, and whoever the token speaks for (N-6). The issuer is the one whose key
+    /// verified it, so that nobody can name himself into somebody else's keys.
+    pub(crate) fn scope(&self, route: &'static str) -> Cow<'static, str> {
+        match &self.token {
+            None => route.into(),
+            Some(token) => format!("{route} {:?} {:?}", token.issuer, token.subject).into(),
+        }
     }
 
     /// The payload of a subscription with this matcher, as it was written: compact JSON (M-84, M-210).

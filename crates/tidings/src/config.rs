@@ -30,6 +30,11 @@ pub struct Config {
     pub topics_per_event: usize,
     /// Matchers of one subscription.
     pub matchers: usize,
+    /// Time for which an idempotency key counts (N-6), in a store that the hub makes for itself.
+    pub idempotency_window: Duration,
+    /// Idempotency keys that such a store remembers, from 1 to [`limits::IDEMPOTENCY_KEYS_MAX`]; each costs
+    /// [`limits::IDEMPOTENCY_KEY_COST`] bytes of memory.
+    pub idempotency_keys: usize,
 
     /// Silence after which a comment is sent; `None` never sends one (S-24).
     pub heartbeat: Option<Duration>,
@@ -136,6 +141,8 @@ impl Default for Config {
             publish_body: limits::PUBLISH_BODY,
             topics_per_event: limits::TOPICS_PER_EVENT,
             matchers: limits::MATCHERS,
+            idempotency_window: ms(limits::IDEMPOTENCY_MS),
+            idempotency_keys: limits::IDEMPOTENCY_KEYS,
             heartbeat: Some(ms(limits::HEARTBEAT_MS)),
             heartbeat_form: HeartbeatForm::Comment,
             retry: (ms(limits::RETRY_RANGE_MS.0.into()), ms(limits::RETRY_RANGE_MS.1.into())),

@@ -9,6 +9,7 @@
 
 mod body;
 mod cursor;
+mod idempotency;
 mod json;
 mod look;
 mod mercure;
@@ -290,7 +291,10 @@ impl Shared {
             Route::Mercure(place) => mercure::answer(self, place, parts, body).await,
             Route::MercureHealth { ready } => Ok(look::mercure_health(&self.hub, ready)),
             Route::Publish(topic) => {
-                let hub = self.hub.with(self.publisher(parts).await?.grant);
+                let access = self.publisher(parts).await?;
+                // Keys count within a route and, where a token says who publishes, a publisher (N-6).
+                let scope = access.scope("publish");
+                let hub = self.hub.with(access.grant).in_scope(scope);
                 // `POST` is the only method here, and it always has a body.
                 let body = body.ok_or(Problem::Method(methods))?;
                 publish::publish(&hub, parts, topic, body).await

@@ -3,11 +3,12 @@
 //! It joins the store, the window and the shards. It knows no HTTP, and it never touches a subscriber while it publishes.
 
 mod log;
+mod once;
 mod start;
 mod subscription;
 
 use crate::{
-    Aborted, Config, EventBody, EventStore, EventStream, MemoryStore, StoreError,
+    Aborted, Config, EventBody, EventStore, EventStream, KeyWindow, MemoryStore, Once, StoreError,
     auth::Guard,
     delivery::{Clock, Delivery, ReadPage, Ticket},
     replay::Replay,
@@ -15,8 +16,10 @@ use crate::{
 };
 use bytes::Bytes;
 use log::Log;
+pub use once::{IdempotencyKey, KeyError};
 use start::Start;
 use std::{
+    borrow::Cow,
     fmt,
     sync::{
         Arc,
@@ -124,6 +127,9 @@ pub enum PublishError {
     /// The hub is shutting down (503).
     #[error("the hub is shutting down")]
     ShuttingDown,
+    /// The idempotency key came with other content before (422, N-6).
+    #[error("this idempotency key was used with other content; use a new key for new content")]
+    KeyReused,
     /// The store could not keep it.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -150,7 +156,7 @@ pub enum SubscribeError {
 pub struct Opened {
     /// The bytes, from the first comment on.
     pub body: EventBody,
-    /// With a cursor: where the stream really starts, an id or `earliest` (M-91, M-92). `None` without a cursor.
+    /// With a cursor, a moment or a count: where the stream really starts, an id or `earliest` (M-91, M-92). `None` for live.
     pub starts_after: Option<String>,
     /// With a cursor that could not be honoured: why (N-14).
     pub gap: Option<GapReason>,
@@ -161,6 +167,8 @@ pub struct Opened {
 pub struct Granted {
     hub: Hub,
     grant: Grant,
+    /// In which idempotency keys count.
+    scope: Cow<'static, str>,
 }
 
 /// When a stream ends and why, and when its rights do.
@@ -202,7 +210,10 @@ impl HubBuilder {
         let guard = Guard::new(&config, patterns.clone()).map_err(|(name, problem)| StartError::Setting { name, problem })?;
         let store = match store {
             Some(store) => store,
-            None => Arc::new(MemoryStore::new(config.window_bytes, config.window_events).map_err(random)?),
+            None => {
+                let keys = KeyWindow { time: config.idempotency_window, keys: config.idempotency_keys };
+                Arc::new(MemoryStore::new(config.window_bytes, config.window_events).map_err(random)?.key_window(keys))
+            }
         };
         let bounds = store.bounds();
         let clock = Clock::start();
@@ -245,6 +256,9 @@ fn check(config: &Config) -> Result<Vec<(TopicMatcher, crate::PrefixRule)>, Star
     }
     if config.retry.0 > config.retry.1 || config.retry.1.as_millis() > u128::from(limits::RETRY_MS) {
         return refuse("retry", format!("the lower end must not exceed the upper, nor the upper {} ms", limits::RETRY_MS));
+    }
+    if config.idempotency_keys == 0 || config.idempotency_keys > limits::IDEMPOTENCY_KEYS_MAX {
+        return refuse("idempotency_keys", format!("from 1 to {}", limits::IDEMPOTENCY_KEYS_MAX));
     }
     if config.window_events < 4 {
         return refuse("window_events", "at least 4".into());
@@ -310,7 +324,7 @@ impl Hub {
 
     /// The same hub for a client with certain rights.
     pub fn with(&self, grant: Grant) -> Granted {
-        Granted { hub: self.clone(), grant }
+        Granted { hub: self.clone(), grant, scope: Cow::Borrowed("") }
     }
 
     /// Publishes one event with full rights. Answered when the store has kept it as firmly as it promises.
@@ -374,6 +388,7 @@ impl Hub {
             event_bytes: load(&counters.event_bytes),
             large_events: load(&counters.large_events),
             refused_publishes: load(&counters.refused_publishes),
+            repeated_publishes: load(&counters.repeated_publishes),
             subscriptions: load(&counters.subscriptions),
             broken_cursors: load(&counters.broken_cursors),
             shard_failures,
@@ -383,6 +398,7 @@ impl Hub {
             store_refusing: report.refusing.is_some().into(),
             store_torn_bytes: report.torn_bytes,
             store_damaged_gaps: report.damaged_gaps,
+            idempotency_keys: report.keys,
             shards,
             tokens: self.0.guard.counters().clone(),
             token_cache: self.0.guard.remembered() as u64,
@@ -449,14 +465,18 @@ impl Granted {
 
     /// Publishes several as one append: all or none.
     pub async fn publish_batch(&self, events: Vec<Event>) -> Result<Vec<EventId>, PublishError> {
-        let result = self.append(events).await;
+        self.publish_as(events, None).await
+    }
+
+    async fn publish_as(&self, events: Vec<Event>, key: Option<&IdempotencyKey>) -> Result<Vec<EventId>, PublishError> {
+        let result = self.append(events, key).await;
         if result.is_err() {
             self.hub.0.counters.refused_publishes.fetch_add(1, Ordering::Relaxed);
         }
         result
     }
 
-    async fn append(&self, events: Vec<Event>) -> Result<Vec<EventId>, PublishError> {
+    async fn append(&self, events: Vec<Event>, key: Option<&IdempotencyKey>) -> Result<Vec<EventId>, PublishError> {
         let inner = &*self.hub.0;
         let limit = inner.config.event_data;
         let (mut granted, mut accepted) = (&[][..], Accepted::default());
@@ -480,16 +500,29 @@ impl Granted {
             return Ok(Vec::new());
         }
         let (max_events, max_bytes) = inner.log.lead();
+        let key = key.map(|key| key.digest(&self.scope, &events));
         let drafts = Record::drafts(events);
         let cost: usize = drafts.iter().map(tidings_core::Draft::cost).sum();
         if drafts.len() > 1 && (drafts.len() > max_events || cost > max_bytes) {
             return Err(PublishError::BatchTooLarge { events: max_events, bytes: max_bytes });
         }
         let reserved = inner.log.admit(drafts.len(), cost, || inner.delivery.slowest(), || inner.delivery.wake_all()).await?;
-        let ids = inner.store.append(drafts, unix_ms()).await?;
+        let kept = match key {
+            None => Once::Kept(inner.store.append(drafts, unix_ms()).await?),
+            Some(key) => inner.store.append_once(drafts, key, unix_ms()).await?,
+        };
         drop(reserved);
-        inner.counters.accepted(&accepted);
-        Ok(ids)
+        match kept {
+            Once::Kept(ids) => {
+                inner.counters.accepted(&accepted);
+                Ok(ids)
+            }
+            Once::Before(ids) => {
+                inner.counters.repeated_publishes.fetch_add(1, Ordering::Relaxed);
+                Ok(ids)
+            }
+            Once::Other => Err(PublishError::KeyReused),
+        }
     }
 
     /// Opens a stream of wire bytes, as HTTP/2, HTTP/1.0 and HTTP libraries send them (without chunks).
@@ -519,14 +552,14 @@ impl Granted {
         let prime = subscription.prime.or(rule.and_then(|rule| rule.prime)).unwrap_or(config.prime);
         let filter = Arc::new(Filter::new(subscription.matchers.clone(), &self.grant));
         let after_gap = subscription.after_gap.unwrap_or(config.after_gap);
-        let Start { after, gap, header } = start::start(&*inner.store, &subscription.cursor, &filter, after_gap).await?;
+        let Start { after, gap, header, unprimed } = start::start(&*inner.store, &subscription.cursor, &filter, after_gap).await?;
         if gap.is_some() {
             inner.counters.broken_cursors.fetch_add(1, Ordering::Relaxed);
         }
         let position = Position { epoch: inner.store.bounds().epoch, sequence: after };
         let (from, to) = retry_ms(config);
         let retry = inner.spread.between(from.into(), to.into()) as u32;
-        let opening = wire::opening(retry, (prime && header.is_none()).then_some(position));
+        let opening = wire::opening(retry, (prime && unprimed).then_some(position));
         let feed = FeedKey { filter, framing: Framing::Plain, topics_field: subscription.topics_field };
         let mut new = NewSubscriber::new(feed, after, Bytes::from(opening));
         let reason = gap.as_ref().map(|gap| gap.reason);

@@ -316,6 +316,22 @@ const HUB: &[Setting] = &[
         help: "Most topics of one subscription",
     },
     Setting {
+        name: "idempotency-window",
+        group: EVENTS,
+        kind: Kind::Time { least: SECOND, most: Duration::from_hours(24 * 365), set: |s, time| s.hub.idempotency_window = time },
+        default: "1d",
+        rule: "N-6",
+        help: "How long a publish that comes again with its Idempotency-Key is answered with the ids of the first time",
+    },
+    Setting {
+        name: "idempotency-keys",
+        group: EVENTS,
+        kind: Kind::Count { least: 1, most: limits::IDEMPOTENCY_KEYS_MAX as u64, set: |s, count| s.hub.idempotency_keys = count as usize },
+        default: "1000000",
+        rule: "N-6",
+        help: "Idempotency keys remembered, the newest, if that bound is reached before the window ends; each costs 80 bytes of memory",
+    },
+    Setting {
         name: "request-head",
         group: EVENTS,
         kind: Kind::Size { least: 8 << 10, most: MIB, set: |s, bytes| s.hub.request_head = bytes as usize },
@@ -345,13 +361,13 @@ const HUB: &[Setting] = &[
         kind: Kind::Choice {
             of: &["memory", "disk"],
             set: |s, text| {
-                s.disk = Some(text == "disk");
+                s.disk = text == "disk";
                 Ok(())
             },
         },
-        default: "memory",
+        default: "disk",
         rule: "N-41",
-        help: "Where events are kept. With `memory` they are gone after a restart, and readers are told; `disk` is the default once `data` is set",
+        help: "Where events are kept. With `memory` they are gone after a restart, and readers are told",
     },
     Setting {
         name: "data",
@@ -365,7 +381,8 @@ const HUB: &[Setting] = &[
         },
         default: "",
         rule: "N-41",
-        help: "The directory of the log on disk; without it `store = disk` takes tidings in the user's data directory",
+        help: "The directory of the log on disk. Without it: $STATE_DIRECTORY, $XDG_DATA_HOME/tidings, /var/lib/tidings for root, \
+               ~/.local/share/tidings, and what other systems have instead",
     },
     Setting {
         name: "durability",

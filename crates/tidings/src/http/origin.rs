@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, Uri, Version, header, r
 use std::net::IpAddr;
 
 /// Fields that pages may send (S-39); those that the settings add follow.
-const ALLOW_HEADERS: &str = "Accept, Authorization, Cache-Control, Content-Type, If-None-Match, Last-Event-ID, Prefer";
+const ALLOW_HEADERS: &str = "Accept, Authorization, Cache-Control, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, Prefer";
 /// Fields that pages may read.
 const EXPOSE_HEADERS: HeaderValue = HeaderValue::from_static("Mercure-Last-Event-ID, Last-Event-ID, Link, Retry-After");
 
@@ -445,7 +445,8 @@ mod tests {
         assert_eq!(
             marked(&config, &allowed("https://app.example"), false, true),
             "access-control-allow-credentials: true\n\
-             access-control-allow-headers: Accept, Authorization, Cache-Control, Content-Type, If-None-Match, Last-Event-ID, Prefer, X-Trace\n\
+             access-control-allow-headers: Accept, Authorization, Cache-Control, Content-Type, Idempotency-Key, If-None-Match, \
+             Last-Event-ID, Prefer, X-Trace\n\
              access-control-allow-methods: POST, OPTIONS\n\
              access-control-allow-origin: https://app.example\n\
              access-control-max-age: 600\n\

@@ -2,6 +2,8 @@
 
 use crate::{AfterGap, EndStyle, HeartbeatForm, LagPolicy};
 use tidings_core::Matchers;
+#[cfg(doc)]
+use tidings_core::limits;
 
 /// Where a stream starts.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -14,6 +16,12 @@ pub enum Cursor {
     /// After the event with this id: as a client sent it, minted (with or without `#`) or a publisher's. `earliest` means
     /// [`Cursor::Earliest`], and the empty id [`Cursor::Live`].
     After(String),
+    /// With the kept events accepted at this moment or later, in milliseconds since 1970. If some of those may have been removed that
+    /// this reader could have had, the stream begins with a gap.
+    Since(u64),
+    /// With the newest kept events that this reader may have, so many of them; at most [`limits::LAST_EVENTS`], more count as that.
+    /// There are fewer if fewer are kept, or found among the newest [`limits::LAST_SCAN`] that it could be.
+    Last(usize),
 }
 
 /// What to subscribe to, and how.
@@ -61,6 +69,18 @@ impl Subscription {
     #[must_use]
     pub fn from_cursor(self, cursor: Cursor) -> Self {
         Subscription { cursor, ..self }
+    }
+
+    /// The same from a moment on, in milliseconds since 1970.
+    #[must_use]
+    pub fn since(self, moment: u64) -> Self {
+        self.from_cursor(Cursor::Since(moment))
+    }
+
+    /// The same with the newest events first, so many of them.
+    #[must_use]
+    pub fn last(self, count: usize) -> Self {
+        self.from_cursor(Cursor::Last(count))
     }
 
     /// The same after an event, by its id.
