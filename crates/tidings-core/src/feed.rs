@@ -1,13 +1,9 @@
-//! Feeds: all subscribers who asked the same question with the same rights, interned, and the index that finds the feeds of an event.
+//! Feeds: all subscribers who asked the same question with the same rights, interned.
 //!
-//! An event is matched against feeds, never against connections. This file knows questions and rights; what a subscriber has already
-//! received is the shard's.
+//! An event is matched against feeds, never against connections. This file knows questions and rights; which feeds an event concerns is
+//! found by the routes, and what a subscriber has already received is the shard's.
 
-use crate::{
-    Framing, Grant, Map, Matchers, Record, Topic, TopicMatcher, View,
-    matcher::{Kind, below},
-    presence, wire,
-};
+use crate::{Framing, Grant, Matchers, Record, Topic, View, names::Names, presence, wire};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::sync::Arc;
 
@@ -50,7 +46,19 @@ impl Filter {
     /// Whether an event with these topics belongs to it: one topic is asked for, and if it is private one topic, not necessarily the
     /// same, is granted (M-22, M-81).
     pub fn wants(&self, topics: &[Topic], private: bool) -> bool {
-        self.matchers.match_any(topics) && if private { self.read_private.match_any(topics) } else { self.read_public }
+        let names = Names::new(topics);
+        self.matchers.hit_any(&names) && self.may_read(&names, private)
+    }
+
+    /// Whether an event may be read that is among those asked for.
+    pub(crate) fn may_read(&self, names: &Names<'_>, private: bool) -> bool {
+        if private { self.read_private.hit_any(names) } else { self.read_public }
+    }
+
+    /// Whether a record belongs to it that has a topic among those asked for.
+    pub(crate) fn wants_asked(&self, record: &Record, names: &Names<'_>) -> bool {
+        // Which topic was asked for matters where each view has its own.
+        if record.has_two_views() { self.wants_record(record) } else { self.may_read(names, record.is_private()) }
     }
 
     /// Whether a record belongs to it.
@@ -145,94 +153,10 @@ pub(crate) struct Feed {
     pub(crate) seen: u64,
 }
 
-/// Finds the feeds that may want an event, at a cost that depends on those feeds and on the depth of its topics only.
-#[derive(Debug)]
-pub(crate) struct Routes {
-    exact: Map<Arc<str>, Vec<u32>>,
-    prefix: Map<Arc<str>, Vec<u32>>,
-    all: Vec<u32>,
-    /// Templates and URL patterns, each once.
-    patterns: Vec<(TopicMatcher, Vec<u32>)>,
-    /// Bytes of the longest prefix since there was none: look-ups stop there, however many slashes a topic has.
-    longest_prefix: usize,
-}
-
-impl Routes {
-    pub(crate) fn new(seed: u64) -> Routes {
-        Routes { exact: crate::map(seed), prefix: crate::map(seed), all: Vec::new(), patterns: Vec::new(), longest_prefix: 0 }
-    }
-
-    pub(crate) fn insert(&mut self, feed: u32, matchers: &Matchers) {
-        for matcher in matchers.as_slice() {
-            match &matcher.0 {
-                Kind::All => self.all.push(feed),
-                Kind::Exact(name) => self.exact.entry(name.clone()).or_default().push(feed),
-                Kind::Prefix(name) => {
-                    self.longest_prefix = self.longest_prefix.max(name.len());
-                    self.prefix.entry(name.clone()).or_default().push(feed);
-                }
-                Kind::Template(_) | Kind::Pattern(_) => match self.patterns.iter_mut().find(|(of, _)| of == matcher) {
-                    Some((_, feeds)) => feeds.push(feed),
-                    None => self.patterns.push((matcher.clone(), vec![feed])),
-                },
-            }
-        }
-    }
-
-    pub(crate) fn remove(&mut self, feed: u32, matchers: &Matchers) {
-        fn remove_from(map: &mut Map<Arc<str>, Vec<u32>>, name: &str, feed: u32) {
-            if let Some(feeds) = map.get_mut(name) {
-                feeds.retain(|&other| other != feed);
-                if feeds.is_empty() {
-                    map.remove(name);
-                }
-            }
-        }
-        for matcher in matchers.as_slice() {
-            match &matcher.0 {
-                Kind::All => self.all.retain(|&other| other != feed),
-                Kind::Exact(name) => remove_from(&mut self.exact, name, feed),
-                Kind::Prefix(name) => remove_from(&mut self.prefix, name, feed),
-                Kind::Template(_) | Kind::Pattern(_) => self.patterns.retain_mut(|(of, feeds)| {
-                    feeds.retain(|&other| other != feed || of != matcher);
-                    !feeds.is_empty()
-                }),
-            }
-        }
-        if self.prefix.is_empty() {
-            self.longest_prefix = 0;
-        }
-    }
-
-    /// Visits the feeds with a matcher for one of the topics; a feed may be visited more than once, and its rights are not looked at.
-    pub(crate) fn candidates(&self, topics: &[Topic], mut visit: impl FnMut(u32)) {
-        self.all.iter().copied().for_each(&mut visit);
-        for topic in topics {
-            if let Some(feeds) = self.exact.get(topic.as_str()) {
-                feeds.iter().copied().for_each(&mut visit);
-            }
-            for (_, feeds) in self.patterns.iter().filter(|(matcher, _)| matcher.matches(topic)) {
-                feeds.iter().copied().for_each(&mut visit);
-            }
-            if self.prefix.is_empty() {
-                continue;
-            }
-            let name = below(topic.as_str());
-            let ends = memchr::memchr_iter(b'/', name.as_bytes()).chain([name.len()]);
-            for end in ends.take_while(|&end| end <= self.longest_prefix) {
-                if let Some(feeds) = self.prefix.get(&name[..end]) {
-                    feeds.iter().copied().for_each(&mut visit);
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Epoch, Event, Position};
-    use proptest::prelude::*;
+    use crate::{Epoch, Event, Position, TopicMatcher};
 
     fn matcher(text: &str) -> TopicMatcher {
         match text.strip_prefix('=') {
@@ -275,27 +199,5 @@ mod tests {
         assert_eq!(key(Framing::Plain).bytes(&record(&["a", "b"], false)), format!("topics: a\ntopics: b\ndata: d\n{id}\n\n"));
         assert_eq!(key(Framing::Plain).bytes(&record(&["a", "b"], true)), format!("topics: b\ndata: d\n{id}\n\n"));
         assert_eq!(key(Framing::Chunked).bytes(&record(&["a"], false)), format!("a\r\ntopics: a\n\r\n28\r\ndata: d\n{id}\n\n\r\n"));
-    }
-
-    proptest! {
-        /// The index finds exactly the feeds whose matchers hit, also after removals.
-        #[test]
-        fn routes_like_matchers(feeds in prop::collection::vec(prop::collection::vec("=?[ab/]{1,4}", 1..4), 0..12), gone in prop::collection::vec(any::<bool>(), 12), topics in prop::collection::vec("[ab/]{1,6}", 1..4)) {
-            let matchers: Vec<Matchers> = feeds.iter().map(|texts| Matchers::new(texts.iter().filter(|t| *t != "=").map(|t| matcher(t)))).collect();
-            let mut routes = Routes::new(1);
-            for (feed, matchers) in matchers.iter().enumerate() {
-                routes.insert(feed as u32, matchers);
-            }
-            for (feed, matchers) in matchers.iter().enumerate().filter(|(feed, _)| gone[*feed]) {
-                routes.remove(feed as u32, matchers);
-            }
-            let topics: Vec<Topic> = topics.iter().map(|t| Topic::parse(t).unwrap()).collect();
-            let mut found = Vec::new();
-            routes.candidates(&topics, |feed| found.push(feed as usize));
-            found.sort_unstable();
-            found.dedup();
-            let expected: Vec<usize> = (0..matchers.len()).filter(|&feed| !gone[feed] && matchers[feed].match_any(&topics)).collect();
-            prop_assert_eq!(found, expected);
-        }
     }
 }

@@ -32,7 +32,9 @@ pub use terms::{
 
 use crate::{
     Map, Record, Window,
-    feed::{Feed, FeedKey, Filter, Routes},
+    feed::{Feed, FeedKey, Filter},
+    names::Names,
+    routes::Routes,
 };
 use bytes::Bytes;
 use deadlines::Coarse;
@@ -193,10 +195,11 @@ impl Shard {
     /// Subscribers who would receive a public event with this topic.
     pub fn subscribers_of(&self, topic: &crate::Topic) -> u64 {
         let mut feeds = Vec::new();
-        self.routes.candidates(std::slice::from_ref(topic), |feed| feeds.push(feed));
+        let names = Names::new(std::slice::from_ref(topic));
+        self.routes.asking(&names, |feed| feeds.push(feed));
         feeds.sort_unstable();
         feeds.dedup();
-        let wants = |feed: &&Feed| feed.key.filter.wants(std::slice::from_ref(topic), false);
+        let wants = |feed: &&Feed| feed.key.filter.may_read(&names, false);
         feeds.iter().filter_map(|&feed| self.feeds.get(feed as usize)).filter(wants).map(|feed| u64::from(feed.subscribers)).sum()
     }
 
