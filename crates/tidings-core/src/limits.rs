@@ -210,6 +210,20 @@ pub const RETENTION_MS: u64 = 24 * 3_600_000;
 /// Bytes of one segment of the disk log, a sixteenth of what is kept: retention removes whole segments.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
 
+/// Bytes of the subscriptions that presence tells of, with what their connections cost for it: half a million with matchers of ordinary length. Further
+/// connections are refused.
+pub const PRESENCE_BYTES: usize = 256 << 20;
+/// Events about subscriptions in one append.
+pub const PRESENCE_APPEND: usize = 512;
+/// Bytes of them in one append (one may exceed it alone).
+pub const PRESENCE_APPEND_BYTES: usize = 1 << 20;
+/// Subscriptions on one page of the subscription API.
+pub const PRESENCE_PAGE: usize = 1_000;
+/// Bytes of matchers and payloads on one page (the last may exceed it).
+pub const PRESENCE_PAGE_BYTES: usize = 1 << 20;
+/// How long draining waits for the events that tell that everybody has gone; milliseconds.
+pub const PRESENCE_FLUSH_MS: u64 = 2_000;
+
 /// Draining spreads the ends of streams over this time; milliseconds; N-40.
 pub const DRAIN_SPREAD_MS: u64 = 30_000;
 /// Draining ends at the latest after this time; milliseconds; N-40.

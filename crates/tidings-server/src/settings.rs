@@ -3,7 +3,9 @@
 //! The flags, the environment, the file, the help text and the reference page are all made from [`table::SETTINGS`], so a setting cannot
 //! exist in one of them only. This module knows what a value means; where it was written is [`sources`]'s, what it does is the hub's.
 
+mod compat;
 mod data;
+mod directives;
 mod mercure;
 mod page;
 mod sources;
@@ -23,6 +25,10 @@ pub(crate) struct Settings {
     pub(crate) hub: tidings::Config,
     pub(crate) listen: SocketAddr,
     pub(crate) insecure_open: bool,
+    /// Whether it stands in for the reference hub of the Mercure protocol.
+    pub(crate) compat: bool,
+    /// What an operator should know of how settings were understood; logged at the start.
+    pub(crate) notes: Vec<String>,
     pub(crate) publish_key_file: Option<PathBuf>,
     pub(crate) log_json: bool,
     pub(crate) log_level: String,
@@ -120,6 +126,8 @@ impl Default for Settings {
             hub,
             listen: SocketAddr::from(([127, 0, 0, 1], 4680)),
             insecure_open: false,
+            compat: false,
+            notes: Vec::new(),
             publish_key_file: None,
             log_json: false,
             log_level: "info".into(),
@@ -356,9 +364,9 @@ mod tests {
                 Kind::Choice { of, .. } => (*of.iter().find(|choice| **choice != setting.default).unwrap()).to_owned(),
                 Kind::Text { form: "NAME", .. } => "session".into(),
                 Kind::Text { .. } => "https://hub.example".into(),
-                Kind::List { form, .. } => ["KEY", "NAME", "ORIGIN", "ADDRESS", "FIELD"]
+                Kind::List { form, .. } => ["KEY", "NAME", "ORIGIN", "ADDRESS", "FIELD", "URL"]
                     .iter()
-                    .zip(["key", "hub.example", "https://a.example", "10.0.0.1", "x-one"])
+                    .zip(["key", "hub.example", "https://a.example", "10.0.0.1", "x-one", "https://b.example"])
                     .find(|(known, _)| *known == form)
                     .unwrap()
                     .1

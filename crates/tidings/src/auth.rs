@@ -33,7 +33,6 @@ pub(crate) use presented::{Door, Presented, Source};
 use publish_keys::Keys;
 pub use sign::{SigningKey, decode};
 use std::{
-    borrow::Cow,
     sync::{Arc, atomic::Ordering},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -130,6 +129,11 @@ impl Guard {
     /// Whether nothing is configured: anybody may publish, and read what is public (N-30).
     pub(crate) fn is_open(&self) -> bool {
         self.keys.is_empty() && self.issuers.is_empty()
+    }
+
+    /// Whether tokens can be verified for a role.
+    pub(crate) fn verifies(&self, role: Role) -> bool {
+        self.issuers.serve(role)
     }
 
     /// What was counted.
@@ -280,15 +284,6 @@ impl Access {
     /// The claim `sub`.
     pub(crate) fn subject(&self) -> Option<&str> {
         self.token.as_ref()?.subject.as_deref()
-    }
-
-    /// Within what a publisher's idempotency keys count: a route, and whoever the token speaks for (N-6). The issuer is the one whose key
-    /// verified it, so that nobody can name himself into somebody else's keys.
-    pub(crate) fn scope(&self, route: &'static str) -> Cow<'static, str> {
-        match &self.token {
-            None => route.into(),
-            Some(token) => format!("{route} {:?} {:?}", token.issuer, token.subject).into(),
-        }
     }
 
     /// The payload of a subscription with this matcher, as it was written: compact JSON (M-84, M-210).

@@ -93,6 +93,8 @@ pub(crate) struct Snapshot {
     pub(crate) store_torn_bytes: u64,
     pub(crate) store_damaged_gaps: u64,
     pub(crate) idempotency_keys: u64,
+    /// Subscriptions that presence tells of, and changes of them that wait to be published.
+    pub(crate) presence: (u64, u64),
     pub(crate) shards: ShardStats,
     pub(crate) tokens: Arc<TokenCounters>,
     pub(crate) token_cache: u64,
@@ -126,6 +128,8 @@ impl Collector for Snapshot {
             ("token_cache", "Verified tokens that are remembered", self.token_cache),
             ("store_damaged_gaps", "Runs of events on disk that are damaged or missing", self.store_damaged_gaps),
             ("idempotency_keys", "Idempotency keys remembered, about 80 bytes of memory each", self.idempotency_keys),
+            ("presence_subscriptions", "Subscriptions that presence tells of", self.presence.0),
+            ("presence_waiting", "Events about subscriptions that wait to be published", self.presence.1),
         ];
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));

@@ -261,7 +261,8 @@ impl Hosts {
         if !config.is_open() && public.is_none() {
             return None;
         }
-        let mut hosts = Hosts { names: public.into_iter().collect(), any_address: false };
+        let more = config.more_public_urls.iter().filter_map(|url| url_origin(url)).map(|origin| origin.host);
+        let mut hosts = Hosts { names: public.into_iter().chain(more).collect(), any_address: false };
         for name in listen.iter().chain(&config.hosts) {
             let name = match name.parse::<IpAddr>() {
                 Ok(IpAddr::V6(ip)) => format!("[{ip}]"),
@@ -511,7 +512,9 @@ mod tests {
         let public = config(|config| {
             config.publish_keys = vec!["k".into()];
             config.public_url = Some("https://hub.example:8443/x".to_owned());
+            config.more_public_urls = texts(&["https://hub.example.org"]);
         });
+        assert!(status(&public, &local, "hub.example.org"));
         assert!(status(&public, &local, "hub.example") && !status(&public, &local, "anything.example"));
     }
 

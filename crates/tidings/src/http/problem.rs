@@ -99,6 +99,10 @@ pub(crate) enum Problem {
     /// Rights that were refused, in the style of a dialect (M-408): RFC 6750, or 401 for everything.
     #[error("{0}")]
     Auth(AuthError, Dialect),
+    #[error("nobody has this subscription now")]
+    NoSubscription,
+    #[error("a subscription is of type `exact`, `urlpattern` or `uritemplate`")]
+    UnknownMatchType,
     #[error("the rights of this client have ended; get new ones")]
     Expired,
     #[error("{0}")]
@@ -155,6 +159,7 @@ impl Problem {
         const FORBIDDEN: Kind = (StatusCode::FORBIDDEN, "forbidden", "Not allowed");
         match self {
             P::NotFound => (StatusCode::NOT_FOUND, "not-found", "No such path"),
+            P::NoSubscription => (StatusCode::NOT_FOUND, "no-subscription", "No such subscription"),
             P::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The path does not have this method"),
             P::WrongHost(_) => (StatusCode::MISDIRECTED_REQUEST, "wrong-host", "The request is for another host"),
             P::ForeignOrigin(_) => (StatusCode::FORBIDDEN, "foreign-origin", "The origin is not allowed"),
@@ -173,6 +178,7 @@ impl Problem {
             | P::UnknownMatcher(_)
             | P::Matcher(_)
             | P::Pattern(_)
+            | P::UnknownMatchType
             | P::TooManyMatchers { .. } => (StatusCode::BAD_REQUEST, "bad-subscription", "This is not a subscription"),
             P::TooManyTopics { .. } | P::TooManyEvents { .. } | P::TooManyLines { .. } | P::BatchTooLarge { .. } => TOO_LARGE,
             P::BodyTooLong { .. } | P::DataTooLong { .. } | P::LineTooLong { .. } => TOO_LARGE,

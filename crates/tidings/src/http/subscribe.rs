@@ -93,6 +93,7 @@ pub(crate) async fn open(
         }
         Err(SubscribeError::Expired) => Err(Problem::Expired),
         Err(SubscribeError::ShuttingDown) => refuse(parts, |retry_after| Problem::ShuttingDown { retry_after }),
+        Err(SubscribeError::TooMany) => refuse(parts, |retry_after| Problem::Overloaded { retry_after }),
         Err(SubscribeError::Store(error)) => refuse(parts, |_| error.into()),
     }
 }

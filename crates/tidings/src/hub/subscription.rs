@@ -1,5 +1,6 @@
 //! What a reader asks for: topics, a place to start, and how the stream is to behave. It knows no rights and no store.
 
+use super::register::Told;
 use crate::{AfterGap, EndStyle, HeartbeatForm, LagPolicy};
 use tidings_core::Matchers;
 #[cfg(doc)]
@@ -30,6 +31,10 @@ pub enum Cursor {
 pub struct Subscription {
     /// The topics.
     pub matchers: Matchers,
+    /// Topics asked for in the older dialect of Mercure: events about subscriptions come in its view to them (M-405).
+    pub(crate) older: Matchers,
+    /// What presence tells of it: nothing, but on the Mercure path.
+    pub(crate) told: Vec<Told>,
     /// Where to start.
     pub cursor: Cursor,
     /// Whether events name their topics (`topics` field lines, N-13b). Always on for [`crate::Granted::subscribe`].
@@ -54,6 +59,8 @@ impl Subscription {
     pub fn new(matchers: impl Into<Matchers>) -> Self {
         Subscription {
             matchers: matchers.into(),
+            older: Matchers::none(),
+            told: Vec::new(),
             cursor: Cursor::Live,
             topics_field: false,
             prime: None,
