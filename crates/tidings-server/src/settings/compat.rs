@@ -542,7 +542,7 @@ mod tests {
     #[test]
     fn settings_exist() {
         let compat = Compat::read([(EXTRA.to_owned(), "anonymous\nsubscriptions\nui".to_owned())].into_iter()).unwrap();
-        for name in ["anonymous", "mercure-debug", "heartbeat", "max-age", "stalled-write", "query-token"] {
+        for name in ["anonymous", "subscriptions", "mercure-debug", "heartbeat", "max-age", "stalled-write", "query-token"] {
             assert!(compat.given.has(name) && SETTINGS.iter().any(|setting| setting.name == name), "{name}");
         }
     }
