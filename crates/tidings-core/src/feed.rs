@@ -3,7 +3,7 @@
 //! An event is matched against feeds, never against connections. This file knows questions and rights; which feeds an event concerns is
 //! found by the routes, and what a subscriber has already received is the shard's.
 
-use crate::{Framing, Grant, Matchers, Record, Topic, names::Names, wire};
+use crate::{Framing, Grant, Matchers, Record, Topic, View, names::Names, presence, wire};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::sync::Arc;
 
@@ -11,14 +11,36 @@ use std::sync::Arc;
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Filter {
     matchers: Matchers,
+    views: Views,
     read_public: bool,
     read_private: Matchers,
+}
+
+/// In which view somebody gets an event that has two (M-405). All who cannot ask for such an event count as one.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Views {
+    First,
+    Second,
+    /// Some of the matchers ask for the first, some for the second.
+    Either(Box<(Matchers, Matchers)>),
 }
 
 impl Filter {
     /// What a client with this grant gets when it asks for these topics.
     pub fn new(matchers: Matchers, grant: &Grant) -> Filter {
-        Filter { matchers, read_public: grant.read_public, read_private: grant.read_private.clone() }
+        Filter::in_views(matchers, Matchers::none(), grant)
+    }
+
+    /// The same where some topics are asked for in the older dialect of Mercure, which has a view of its own of who has subscribed (M-405).
+    pub fn in_views(first: Matchers, second: Matchers, grant: &Grant) -> Filter {
+        let (in_first, in_second) = (presence::among(&first), presence::among(&second));
+        let views = match (in_first.is_empty(), in_second.is_empty()) {
+            (_, true) => Views::First,
+            (true, false) => Views::Second,
+            (false, false) => Views::Either(Box::new((in_first, in_second))),
+        };
+        let matchers = if second.is_empty() { first } else { Matchers::new(first.as_slice().iter().chain(second.as_slice()).cloned()) };
+        Filter { matchers, views, read_public: grant.read_public, read_private: grant.read_private.clone() }
     }
 
     /// Whether an event with these topics belongs to it: one topic is asked for, and if it is private one topic, not necessarily the
@@ -33,9 +55,36 @@ impl Filter {
         if private { self.read_private.hit_any(names) } else { self.read_public }
     }
 
+    /// Whether a record belongs to it that has a topic among those asked for.
+    pub(crate) fn wants_asked(&self, record: &Record, names: &Names<'_>) -> bool {
+        // Which topic was asked for matters where each view has its own.
+        if record.has_two_views() { self.wants_record(record) } else { self.may_read(names, record.is_private()) }
+    }
+
     /// Whether a record belongs to it.
     pub fn wants_record(&self, record: &Record) -> bool {
-        self.wants(record.topics(), record.is_private())
+        self.view_of(record).is_some()
+    }
+
+    /// The view in which a record belongs to it, if it does. Each view is asked for and granted by its own topics.
+    pub fn view_of(&self, record: &Record) -> Option<View> {
+        if !record.has_two_views() {
+            return self.wants(record.topics(), record.is_private()).then_some(View::First);
+        }
+        let wants = |matchers: &Matchers, view| {
+            let topics = record.topics_in(view);
+            (matchers.match_any(topics) && self.read_private.match_any(topics)).then_some(view)
+        };
+        match &self.views {
+            Views::First => wants(&self.matchers, View::First),
+            Views::Second => wants(&self.matchers, View::Second),
+            Views::Either(of) => wants(&of.0, View::First).or_else(|| wants(&of.1, View::Second)),
+        }
+    }
+
+    /// Whether it may want an event about subscriptions, of which nothing is known but that it is one; conservative.
+    pub(crate) fn may_want_presence(&self) -> bool {
+        presence::any_of(&self.matchers) && presence::any_of(&self.read_private)
     }
 
     /// Whether there are public or private events at all that belong to it.
@@ -49,9 +98,14 @@ impl Filter {
     }
 
     /// The topics of a record that may be named to this reader: all of a public event, the granted ones of a private (M-130).
-    fn disclosed<'a>(&'a self, record: &'a Record) -> impl Iterator<Item = &'a str> {
+    fn disclosed<'a>(&'a self, record: &'a Record, view: View) -> impl Iterator<Item = &'a str> {
         let granted = move |topic: &&Topic| !record.is_private() || self.read_private.matches(topic);
-        record.topics().iter().filter(granted).map(Topic::as_str)
+        record.topics_in(view).iter().filter(granted).map(Topic::as_str)
+    }
+
+    /// The view in which to write a record that it wants.
+    fn writes(&self, record: &Record) -> View {
+        if record.has_two_views() { self.view_of(record).unwrap_or(View::First) } else { View::First }
     }
 }
 
@@ -70,7 +124,7 @@ impl FeedKey {
     /// The bytes this feed's members get for a record.
     pub(crate) fn bytes(&self, record: &Record) -> Bytes {
         if !self.topics_field {
-            return record.wire_shared(self.framing);
+            return record.wire_shared(self.filter.writes(record), self.framing);
         }
         let mut bytes = BytesMut::new();
         self.append(record, &mut bytes);
@@ -79,13 +133,14 @@ impl FeedKey {
 
     /// The same, behind others.
     pub(crate) fn append(&self, record: &Record, bytes: &mut BytesMut) {
+        let view = self.filter.writes(record);
         if self.topics_field {
-            let lines = wire::topics_lines(self.filter.disclosed(record));
+            let lines = wire::topics_lines(self.filter.disclosed(record, view));
             if !lines.is_empty() {
                 bytes.put(wire::frame(self.framing, lines.as_bytes()));
             }
         }
-        bytes.put_slice(record.wire(self.framing));
+        bytes.put_slice(record.wire_in(view, self.framing));
     }
 }
 

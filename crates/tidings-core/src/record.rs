@@ -20,15 +20,12 @@ pub struct Draft {
     private: bool,
     cost: u32,
     encoded: Encoded,
+    second: Option<Box<Encoded>>,
 }
 
 impl Draft {
     /// Gives it its place, writing the minted id into the bytes where the publisher gave none. `accepted_at` is in milliseconds since 1970.
-    pub fn seal(mut self, position: Position, accepted_at: u64) -> Record {
-        if let Some(at) = self.encoded.id_at {
-            let at = at as usize;
-            self.encoded.bytes[at..at + Position::ID_LEN].copy_from_slice(&position.id_bytes());
-        }
+    pub fn seal(self, position: Position, accepted_at: u64) -> Record {
         Record {
             position,
             accepted_at,
@@ -37,11 +34,8 @@ impl Draft {
             id: self.id,
             private: self.private,
             cost: self.cost,
-            wire: self.encoded.bytes.freeze(),
-            start: self.encoded.start,
-            data_start: self.encoded.data_start,
-            data_end: self.encoded.data_end,
-            data_lines: self.encoded.data_lines,
+            wire: Wire::seal(self.encoded, position),
+            second: self.second.map(|encoded| Box::new(Wire::seal(*encoded, position))),
         }
     }
 
@@ -69,8 +63,77 @@ impl Draft {
         let encoded = shape.encode(&event, bytes);
         let private = event.is_private();
         let (topics, event_type, id) = event.into_parts();
-        let cost = cost(encoded.bytes.len(), &topics) as u32;
-        Draft { topics, event_type, id, private, cost, encoded }
+        let cost = cost(encoded.bytes.len(), None, &topics) as u32;
+        Draft { topics, event_type, id, private, cost, encoded, second: None }
+    }
+
+    /// An event of the hub's own in two views, whose topics are the one of the first view and the one of the second (M-405).
+    pub(crate) fn in_two_views(first: Event, second: &Event) -> Draft {
+        debug_assert_eq!(first.topics().len(), 2, "one topic for each view");
+        let encode = |event: &Event, shape: &Shape| shape.encode(event, BytesMut::with_capacity(shape.len()));
+        let shape = Shape::of(&first);
+        let second = encode(second, &Shape::of(second));
+        let draft = Draft::new(first, &shape, BytesMut::with_capacity(shape.len()));
+        let cost = cost(draft.encoded.bytes.len(), Some(second.bytes.len()), &draft.topics) as u32;
+        Draft { cost, second: Some(Box::new(second)), ..draft }
+    }
+}
+
+/// Which of the two forms of an event somebody gets: nearly all events have only the first. The hub's events about subscriptions have a
+/// second, with another topic and other bytes, for readers who asked in the older dialect of Mercure (M-405).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum View {
+    /// Of every event.
+    First,
+    /// Of those that have two.
+    Second,
+}
+
+/// An event's bytes, and where its parts are in them.
+#[derive(Debug)]
+struct Wire {
+    bytes: Bytes,
+    start: u32,
+    data_start: u32,
+    data_end: u32,
+    data_lines: u32,
+}
+
+impl Wire {
+    fn seal(mut encoded: Encoded, position: Position) -> Wire {
+        if let Some(at) = encoded.id_at {
+            let at = at as usize;
+            encoded.bytes[at..at + Position::ID_LEN].copy_from_slice(&position.id_bytes());
+        }
+        let Encoded { bytes, start, data_start, data_end, data_lines, .. } = encoded;
+        Wire { bytes: bytes.freeze(), start, data_start, data_end, data_lines }
+    }
+
+    /// The same without its place; `minted` if the id in it is the log's.
+    fn unseal(&self, minted: bool) -> Encoded {
+        let Wire { start, data_start, data_end, data_lines, .. } = *self;
+        // The id is the last line: after the data, and before the blank line and the end of the chunk.
+        let id_at = minted.then(|| data_end + "\nid: ".len() as u32);
+        Encoded { bytes: BytesMut::from(&self.bytes[..]), start, data_start, data_end, data_lines, id_at }
+    }
+
+    fn data(&self) -> Cow<'_, str> {
+        let text = String::from_utf8_lossy(&self.bytes[self.data_start as usize..self.data_end as usize]);
+        if self.data_lines == 1 { text } else { text.replace("\ndata: ", "\n").into() }
+    }
+
+    fn framed(&self, framing: Framing) -> &[u8] {
+        match framing {
+            Framing::Chunked => &self.bytes,
+            Framing::Plain => &self.bytes[self.start as usize..self.bytes.len() - 2],
+        }
+    }
+
+    fn shared(&self, framing: Framing) -> Bytes {
+        match framing {
+            Framing::Chunked => self.bytes.clone(),
+            Framing::Plain => self.bytes.slice(self.start as usize..self.bytes.len() - 2),
+        }
     }
 }
 
@@ -84,12 +147,13 @@ pub struct Record {
     id: Option<Box<str>>,
     private: bool,
     cost: u32,
-    wire: Bytes,
-    start: u32,
-    data_start: u32,
-    data_end: u32,
-    data_lines: u32,
+    wire: Wire,
+    second: Option<Box<Wire>>,
 }
+
+// A second view costs those who have none a pointer.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Record>() <= 128 + 8);
 
 impl Record {
     /// Encodes an event. Costly work belongs here, before the store's lock is taken.
@@ -130,12 +194,12 @@ impl Record {
         self.accepted_at
     }
 
-    /// The topics; the first is the canonical one.
+    /// The topics; the first is the canonical one. With two views those of both.
     pub fn topics(&self) -> &[Topic] {
         &self.topics
     }
 
-    /// The type, if it has one.
+    /// The type, if it has one; in the first view.
     pub fn event_type(&self) -> Option<&str> {
         self.event_type.as_deref()
     }
@@ -155,21 +219,20 @@ impl Record {
         self.private
     }
 
-    /// The data as readers get it: line ends are LF.
+    /// The data as readers get it: line ends are LF. Of the first view.
     pub fn data(&self) -> Cow<'_, str> {
-        let lines = &self.wire[self.data_start as usize..self.data_end as usize];
-        let text = String::from_utf8_lossy(lines);
-        if self.data_lines == 1 { text } else { text.replace("\ndata: ", "\n").into() }
+        self.wire.data()
     }
 
     /// Whether it has no data.
     pub fn is_empty(&self) -> bool {
-        self.data_start == self.data_end
+        self.wire.data_start == self.wire.data_end
     }
 
     /// The reconnection time that it tells its readers, in milliseconds, if it does.
     pub fn retry(&self) -> Option<u32> {
-        let before_data = self.wire.get(self.start as usize..self.data_start as usize - "data: ".len())?;
+        let Wire { bytes, start, data_start, .. } = &self.wire;
+        let before_data = bytes.get(*start as usize..*data_start as usize - "data: ".len())?;
         let mut lines = before_data.split(|&byte| byte == b'\n');
         let digits = lines.find_map(|line| line.strip_prefix(b"retry: "))?;
         std::str::from_utf8(digits).ok()?.parse().ok()
@@ -177,28 +240,46 @@ impl Record {
 
     /// The same event for a place in another log.
     pub fn redraft(&self) -> Draft {
-        // The id is the last line: after the data, and before the blank line and the end of the chunk.
-        let id_at = self.id.is_none().then(|| self.data_end + "\nid: ".len() as u32);
-        let bytes = BytesMut::from(&self.wire[..]);
-        let Record { start, data_start, data_end, data_lines, cost, private, .. } = *self;
-        let encoded = Encoded { bytes, start, data_start, data_end, data_lines, id_at };
+        let Record { cost, private, .. } = *self;
         let (topics, event_type, id) = (self.topics.clone(), self.event_type.clone(), self.id.clone());
-        Draft { topics, event_type, id, private, cost, encoded }
+        let encoded = self.wire.unseal(id.is_none());
+        let second = self.second.as_ref().map(|wire| Box::new(wire.unseal(id.is_none())));
+        Draft { topics, event_type, id, private, cost, encoded, second }
     }
 
-    /// Its bytes on a connection.
+    /// Its bytes on a connection, in the first view.
     pub fn wire(&self, framing: Framing) -> &[u8] {
-        match framing {
-            Framing::Chunked => &self.wire,
-            Framing::Plain => &self.wire[self.start as usize..self.wire.len() - 2],
-        }
+        self.wire.framed(framing)
+    }
+
+    /// Its bytes on a connection in one of its views; the first where there is no second.
+    pub fn wire_in(&self, view: View, framing: Framing) -> &[u8] {
+        self.encoded(view).framed(framing)
     }
 
     /// The same, sharing the buffer.
-    pub fn wire_shared(&self, framing: Framing) -> Bytes {
-        match framing {
-            Framing::Chunked => self.wire.clone(),
-            Framing::Plain => self.wire.slice(self.start as usize..self.wire.len() - 2),
+    pub fn wire_shared(&self, view: View, framing: Framing) -> Bytes {
+        self.encoded(view).shared(framing)
+    }
+
+    /// Whether it has a second view.
+    pub fn has_two_views(&self) -> bool {
+        self.second.is_some()
+    }
+
+    /// The topics of one of its views; those of an event with one view are all in the first.
+    pub fn topics_in(&self, view: View) -> &[Topic] {
+        match (view, &self.second) {
+            (View::First, None) => &self.topics,
+            (View::First, Some(_)) => &self.topics[..1],
+            (View::Second, _) => &self.topics[1..],
+        }
+    }
+
+    fn encoded(&self, view: View) -> &Wire {
+        match (view, &self.second) {
+            (View::Second, Some(second)) => second,
+            _ => &self.wire,
         }
     }
 
@@ -218,8 +299,9 @@ fn buffer_len(shapes: &[Shape]) -> usize {
     sums.take_while(|&sum| sum <= limits::SHARED_BUFFER).last().unwrap_or(first)
 }
 
-fn cost(wire: usize, topics: &[Topic]) -> usize {
+fn cost(wire: usize, second: Option<usize>, topics: &[Topic]) -> usize {
     // Reference counts of the buffer and of each topic, and the entries that point here.
     const FIXED: usize = size_of::<Record>() + 48;
-    FIXED + wire + topics.iter().map(|topic| size_of::<Topic>() + 16 + topic.as_str().len()).sum::<usize>()
+    let second = second.map_or(0, |len| size_of::<Wire>() + len);
+    FIXED + wire + second + topics.iter().map(|topic| size_of::<Topic>() + 16 + topic.as_str().len()).sum::<usize>()
 }

@@ -2,7 +2,7 @@
 //!
 //! It knows positions and sizes. Whether an event concerns somebody is asked of a [`Filter`].
 
-use crate::{Filter, Record, Topic, Topics};
+use crate::{Filter, Record, Topic, Topics, presence};
 use std::{
     collections::{BTreeMap, VecDeque},
     ops::Bound,
@@ -171,14 +171,16 @@ impl Evicted {
     /// Remembers that a record is gone.
     pub fn push(&mut self, record: &Record) {
         let sequence = record.position().sequence;
+        // Each event about a subscription has topics of its own: all of them are one audience, or they would push out every other.
+        let of = if record.has_two_views() { presence::audience() } else { record.shared_topics() };
         if let Some((newest, (topics, private))) = &mut self.newest
-            && topics == record.shared_topics()
+            && topics == of
             && *private == record.is_private()
         {
             *newest = sequence.max(*newest);
             return;
         }
-        self.insert(sequence, (record.shared_topics().clone(), record.is_private()));
+        self.insert(sequence, (of.clone(), record.is_private()));
     }
 
     /// Of an audience that is not the newest. One that is known may have lost something later already.
@@ -244,7 +246,9 @@ impl Evicted {
     pub fn remembers_for(&self, after: u64, filter: &Filter) -> bool {
         let newer = (Bound::Excluded(after), Bound::Unbounded);
         let mut lost = self.newest.iter().filter(|(sequence, _)| *sequence > after).map(|(_, audience)| audience);
-        let wanted = |(topics, private): &Audience| filter.wants(topics, *private);
+        let wanted = |(topics, private): &Audience| {
+            if topics == presence::audience() { filter.may_want_presence() } else { filter.wants(topics, *private) }
+        };
         lost.any(wanted) || self.by_sequence.range(newer).rev().any(|(_, audience)| wanted(audience))
     }
 }

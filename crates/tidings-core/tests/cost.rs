@@ -7,6 +7,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use tidings_core::{
     Epoch, Event, FeedKey, Filter, Framing, Grant, Matchers, Position, Record, TopicMatcher, UrlPatterns,
+    presence::{ActiveSubscription, MatchType, Subscriber},
     shard::{Millis, NewSubscriber, Poll, Shard, ShardConfig},
 };
 
@@ -101,6 +102,29 @@ fn a_quiet_subscriber_is_small() {
         let each = counted.bytes_current as usize / COUNT;
         assert!(each <= most, "{each} bytes for a subscriber with {topics} topics");
     }
+}
+
+/// W3 of the Mercure page: an event about a subscription, whose topic nobody has seen before, costs the same whoever else is connected.
+#[test]
+fn presence_costs_the_same_among_few_and_many() {
+    let allocations = [10, 10_000].map(|subscribers| {
+        let mut shard = shard_with(subscribers, |n| TopicMatcher::exact(&format!("topic/{n}")).unwrap());
+        let mut sequence = shard.tail();
+        let mut begins = || {
+            sequence += 1;
+            let (subscriber, matcher) = (Subscriber::from_random(sequence.into()), format!("topic/{sequence}").into());
+            let subscription = ActiveSubscription { match_type: MatchType::Exact, matcher, subscriber, payload: None };
+            Arc::new(subscription.draft(true).seal(Position { epoch: Epoch(1), sequence }, 0))
+        };
+        // The ring is there after some.
+        for _ in 0..100 {
+            shard.handle_batch(&[begins()]);
+            assert_eq!(write_all(&mut shard, NOW), 0);
+        }
+        let batch = [begins()];
+        measure(|| shard.handle_batch(&batch)).count_total
+    });
+    assert_eq!(allocations, [0, 0]);
 }
 
 /// The URI Template of a subscriber who is one of many.

@@ -137,6 +137,9 @@ fn announce(settings: &Settings, server: &Server, bound: SocketAddr) {
     let place = kept.as_ref().map_or("memory".into(), |(data, _)| text::printable(&data.display().to_string()).into_owned());
     let _ = writeln!(out, "tidings listening on http://{bound} (events in {place})").and_then(|()| out.flush());
     info!("at most {} connections", server.connection_limit());
+    for note in &settings.notes {
+        warn!("{note}");
+    }
     if settings.is_open() {
         warn!("access is open: anybody who can reach {bound} may publish and subscribe; set publish-key to guard publishing");
     }

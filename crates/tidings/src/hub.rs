@@ -2,20 +2,29 @@
 //!
 //! It joins the store, the window and the shards. It knows no HTTP, and it never touches a subscriber while it publishes.
 
+mod error;
 mod log;
 mod once;
+mod presence;
+mod register;
 mod start;
 mod subscription;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     Aborted, Config, EventBody, EventStore, EventStream, KeyWindow, MemoryStore, Once, StoreError,
-    delivery::{Clock, Delivery, ReadPage, Ticket},
+    auth::Guard,
+    delivery::{Arrival, Clock, Delivery, ReadPage, Ticket},
     replay::Replay,
     telemetry::{Accepted, Counters, Snapshot},
 };
 use bytes::Bytes;
+pub use error::{PublishError, StartError, SubscribeError};
 use log::Log;
 pub use once::{IdempotencyKey, KeyError};
+use register::Register;
+pub(crate) use register::{Told, Which};
 use start::Start;
 use std::{
     borrow::Cow,
@@ -28,8 +37,9 @@ use std::{
 };
 pub use subscription::{Cursor, Subscription};
 use tidings_core::{
-    Event, EventId, FeedKey, Filter, Framing, Grant, Matchers, Position, Record, Topic, TopicMatcher, limits,
-    shard::{CloseReason, Lag, Millis, NewSubscriber, ShardConfig},
+    Draft, Event, EventId, FeedKey, Filter, Framing, GapReason, Grant, Matchers, Position, Record, Topic, TopicMatcher, UrlPatterns,
+    limits,
+    shard::{CloseReason, Lag, Millis, MissingEvents, NewSubscriber, ShardConfig},
     wire,
 };
 
@@ -48,6 +58,10 @@ pub struct Hub(Arc<Inner>);
 
 struct Inner {
     config: Config,
+    /// What proves rights. It is the hub's because keys that cannot be read are a reason not to start; what it says is only asked by HTTP.
+    guard: Guard,
+    /// Compiled URL patterns, shared by all who ask for the same.
+    patterns: UrlPatterns,
     rules: Vec<(TopicMatcher, crate::PrefixRule)>,
     store: Arc<dyn EventStore>,
     log: Arc<Log>,
@@ -56,90 +70,18 @@ struct Inner {
     counters: Counters,
     spread: Spread,
     draining: AtomicBool,
+    /// Who has subscribed, if that is told.
+    register: Option<Arc<Register>>,
 }
+
+/// The base of relative URL patterns and topics where the hub's own URL is not known (M-32): a name that nobody has.
+const NO_URL: &str = "https://hub.invalid/.well-known/mercure";
 
 /// Makes a hub.
 #[derive(Debug, Default)]
 pub struct HubBuilder {
     config: Config,
     store: Option<Arc<dyn EventStore>>,
-}
-
-/// Why a hub could not be started.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The hub's tasks need a tokio runtime to run on.
-    #[error("a hub is started inside a tokio runtime; call this from an async function or after `Runtime::enter`")]
-    NoRuntime,
-    /// The system gives no random bytes.
-    #[error("the system gives no random bytes: {0}")]
-    NoRandomness(String),
-    /// The system gives no thread or no means to wait for sockets.
-    #[error("a shard could not be started: {0}; raise the limits on threads and open files, or lower `shards`")]
-    NoThreads(std::io::Error),
-    /// A setting contradicts itself or another.
-    #[error("setting `{name}`: {problem}")]
-    Setting {
-        /// The setting.
-        name: &'static str,
-        /// What is wrong, and what would be right.
-        problem: String,
-    },
-}
-
-/// Why a publish was refused; nothing of it was kept.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PublishError {
-    /// The grant does not cover one of the topics (403).
-    #[error("publishing to topic {0:?} is not granted")]
-    Forbidden(Topic),
-    /// The data is over the hub's setting (413).
-    #[error(
-        "the data of an event may have at most {limit} bytes here, this has {len}; publish a link to it instead, or raise `event_data`"
-    )]
-    DataTooLong {
-        /// Bytes given.
-        len: usize,
-        /// Bytes allowed.
-        limit: usize,
-    },
-    /// The batch would not fit into memory beside what is kept (413).
-    #[error("a batch may have at most {events} events and {bytes} bytes here; split it")]
-    BatchTooLarge {
-        /// Events allowed.
-        events: usize,
-        /// Bytes allowed.
-        bytes: usize,
-    },
-    /// Delivery cannot keep up; try again (503 with `Retry-After`).
-    #[error("the hub is overloaded: delivery has not kept up for {} s; try again later", .0.as_secs())]
-    Overloaded(Duration),
-    /// The hub is shutting down (503).
-    #[error("the hub is shutting down")]
-    ShuttingDown,
-    /// The idempotency key came with other content before (422, N-6).
-    #[error("this idempotency key was used with other content; use a new key for new content")]
-    KeyReused,
-    /// The store could not keep it.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// Why a subscription was refused.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SubscribeError {
-    /// The hub is draining (soft refusal, N-16).
-    #[error("the hub is shutting down")]
-    ShuttingDown,
-    /// The grant has expired (401).
-    #[error("the grant has expired")]
-    Expired,
-    /// The store could not be read.
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 /// An opened stream of wire bytes, and what the response header has to say about it.
@@ -150,6 +92,8 @@ pub struct Opened {
     pub body: EventBody,
     /// With a cursor, a moment or a count: where the stream really starts, an id or `earliest` (M-91, M-92). `None` for live.
     pub starts_after: Option<String>,
+    /// With a cursor that could not be honoured: why (N-14).
+    pub gap: Option<GapReason>,
 }
 
 /// The hub as seen by a client with certain rights: the only handle that HTTP has.
@@ -195,6 +139,9 @@ impl HubBuilder {
         tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let random = |error: getrandom::Error| StartError::NoRandomness(error.to_string());
         let rules = check(&config)?;
+        let patterns = UrlPatterns::new(&config.hub_url().unwrap_or_else(|| NO_URL.to_owned()), limits::URL_PATTERNS);
+        let patterns = patterns.map_err(|error| StartError::Setting { name: "public_url", problem: error.to_string() })?;
+        let guard = Guard::new(&config, patterns.clone()).map_err(|(name, problem)| StartError::Setting { name, problem })?;
         let store = match store {
             Some(store) => store,
             None => {
@@ -221,8 +168,13 @@ impl HubBuilder {
         let counters = Counters::default();
         let spread = Spread(AtomicU64::new(getrandom::u64().map_err(random)?));
         let draining = AtomicBool::new(false);
-        let hub = Hub(Arc::new(Inner { config, rules, store, log, delivery, clock, counters, spread, draining }));
+        let register = config.subscriptions.then(Arc::<Register>::default);
+        let inner = Inner { config, guard, patterns, rules, store, log, delivery, clock, counters, spread, draining, register };
+        let hub = Hub(Arc::new(inner));
         hub.follow();
+        if let Some(register) = &hub.0.register {
+            tokio::spawn(presence::publish(register.clone(), Arc::downgrade(&hub.0), bounds.head));
+        }
         Ok(hub)
     }
 }
@@ -335,6 +287,16 @@ impl Hub {
         &self.0.config
     }
 
+    /// Its URL patterns, for [`TopicMatcher::url_pattern`].
+    pub fn url_patterns(&self) -> &UrlPatterns {
+        &self.0.patterns
+    }
+
+    /// What proves the rights of its clients.
+    pub(crate) fn guard(&self) -> &Guard {
+        &self.0.guard
+    }
+
     /// Whether it takes publishes and subscriptions: false from the beginning of [`Hub::shut_down`].
     pub fn is_ready(&self) -> bool {
         !self.0.draining.load(Ordering::Acquire)
@@ -377,7 +339,10 @@ impl Hub {
             store_torn_bytes: report.torn_bytes,
             store_damaged_gaps: report.damaged_gaps,
             idempotency_keys: report.keys,
+            presence: self.0.register.as_ref().map_or((0, 0), |register| register.counts()),
             shards,
+            tokens: self.0.guard.counters().clone(),
+            token_cache: self.0.guard.remembered() as u64,
         }
         .text()
     }
@@ -390,6 +355,12 @@ impl Hub {
         let few = Duration::from_millis(10) * u32::try_from(self.subscribers()).unwrap_or(u32::MAX);
         let spread = self.0.config.drain_spread.min(deadline.mul_f32(0.8)).min(few);
         self.0.delivery.drain(spread, deadline).await;
+        if let Some(register) = &self.0.register {
+            let flush = Duration::from_millis(limits::PRESENCE_FLUSH_MS);
+            if tokio::time::timeout(flush, register.everything_ended()).await.is_err() {
+                tracing::warn!("the end of some subscriptions could not be told; the next start tells it");
+            }
+        }
     }
 
     /// Makes a shard fail, to see that its clients come back and the others notice nothing.
@@ -400,10 +371,13 @@ impl Hub {
 
     /// From the store into the window, and the shards are told.
     fn follow(&self) {
-        let log = self.0.log.clone();
+        let (log, register) = (self.0.log.clone(), self.0.register.clone());
         // The store is owned by the hub; it must not own the hub.
         let hub = Arc::downgrade(&self.0);
         self.0.store.follow(Box::new(move |records| {
+            if let Some(register) = &register {
+                register.apply(records);
+            }
             log.push(records);
             if let Some(hub) = hub.upgrade() {
                 hub.delivery.wake(records);
@@ -478,7 +452,7 @@ impl Granted {
         let (max_events, max_bytes) = inner.log.lead();
         let key = key.map(|key| key.digest(&self.scope, &events));
         let drafts = Record::drafts(events);
-        let cost: usize = drafts.iter().map(tidings_core::Draft::cost).sum();
+        let cost: usize = drafts.iter().map(Draft::cost).sum();
         if drafts.len() > 1 && (drafts.len() > max_events || cost > max_bytes) {
             return Err(PublishError::BatchTooLarge { events: max_events, bytes: max_bytes });
         }
@@ -503,20 +477,20 @@ impl Granted {
 
     /// Opens a stream of wire bytes, as HTTP/2, HTTP/1.0 and HTTP libraries send them (without chunks).
     pub async fn open(&self, subscription: Subscription) -> Result<Opened, SubscribeError> {
-        let (new, starts_after) = self.prepare(subscription).await?;
-        let body = self.hub.0.delivery.open(new).await.ok_or(SubscribeError::ShuttingDown)?;
-        Ok(Opened { body, starts_after })
+        let (arrival, starts_after, gap) = self.prepare(subscription).await?;
+        let body = self.hub.0.delivery.open(arrival).await.ok_or(SubscribeError::ShuttingDown)?;
+        Ok(Opened { body, starts_after, gap })
     }
 
     /// The same for a response whose connection the server may take over: with the ticket for that.
     pub(crate) async fn open_detachable(&self, subscription: Subscription) -> Result<(Opened, Ticket), SubscribeError> {
-        let (new, starts_after) = self.prepare(subscription).await?;
-        let (body, ticket) = self.hub.0.delivery.prepare(new);
-        Ok((Opened { body, starts_after }, ticket))
+        let (arrival, starts_after, gap) = self.prepare(subscription).await?;
+        let (body, ticket) = self.hub.0.delivery.prepare(arrival);
+        Ok((Opened { body, starts_after, gap }, ticket))
     }
 
-    /// A subscriber, and what a response header says of where it starts.
-    async fn prepare(&self, subscription: Subscription) -> Result<(NewSubscriber, Option<String>), SubscribeError> {
+    /// A subscriber, what a response header says of where it starts, and why it does not start where it asked to.
+    async fn prepare(&self, subscription: Subscription) -> Result<(Arrival, Option<String>, Option<GapReason>), SubscribeError> {
         let inner = &*self.hub.0;
         let config = &inner.config;
         let now = inner.clock.now();
@@ -524,9 +498,9 @@ impl Granted {
         if !self.hub.is_ready() {
             return Err(SubscribeError::ShuttingDown);
         }
-        let rule = self.hub.rule(&subscription.matchers);
+        let rule = self.hub.rule(&subscription.matchers).or_else(|| self.hub.rule(&subscription.older));
         let prime = subscription.prime.or(rule.and_then(|rule| rule.prime)).unwrap_or(config.prime);
-        let filter = Arc::new(Filter::new(subscription.matchers.clone(), &self.grant));
+        let filter = Arc::new(Filter::in_views(subscription.matchers.clone(), subscription.older.clone(), &self.grant));
         let after_gap = subscription.after_gap.unwrap_or(config.after_gap);
         let start = start::start(&*inner.store, &subscription.cursor, &filter, after_gap).await?;
         let Start { after, latest_until, known, gap, header, unprimed } = start;
@@ -539,15 +513,24 @@ impl Granted {
         let opening = wire::opening(retry, (prime && unprimed).then_some(position));
         let feed = FeedKey { filter, framing: Framing::Plain, topics_field: subscription.topics_field };
         let mut new = NewSubscriber::new(feed, after, Bytes::from(opening));
-        (new.latest_until, new.known, new.gap) = (latest_until, known, gap);
+        (new.latest_until, new.known) = (latest_until, known);
+        let reason = gap.as_ref().map(|gap| gap.reason);
+        if subscription.gap_event {
+            new.gap = gap;
+        } else {
+            let told = reason.is_some() || header.as_deref() == Some("earliest");
+            new.missing = if told { MissingEvents::Skip } else { MissingEvents::End };
+        }
         new.prime = prime;
         new.end = subscription.end.or(rule.and_then(|rule| rule.end)).unwrap_or(config.end);
         new.lag_policy = subscription.lag_policy.or(rule.and_then(|rule| rule.lag_policy)).unwrap_or(config.lag_policy);
         new.heartbeat = subscription.heartbeat_form.or(rule.and_then(|rule| rule.heartbeat_form)).unwrap_or(config.heartbeat_form);
         new.ends = ends;
         new.expires_at = expires_at;
+        let mut arrival = Arrival::from(new);
+        arrival.guest = inner.guest(subscription.told)?;
         inner.counters.subscriptions.fetch_add(1, Ordering::Relaxed);
-        Ok((new, header))
+        Ok((arrival, header, reason))
     }
 
     /// Opens a stream of events.
@@ -565,7 +548,7 @@ impl Granted {
 
     /// The topics of kept events in byte order, after `after`, at most `limit` (N-20).
     pub async fn topics(&self, after: Option<&str>, limit: usize) -> Result<Vec<TopicInfo>, StoreError> {
-        let found = self.hub.0.store.topics(after, limit).await?;
+        let found = self.hub.0.topics(after, limit).await?;
         let topics: Vec<Topic> = found.iter().map(|(topic, _)| topic.clone()).collect();
         let counts = self.hub.0.delivery.count(&topics).await;
         let info = |((topic, id), subscribers)| TopicInfo { topic, subscribers, last_event_id: Some(id) };
@@ -583,6 +566,14 @@ impl Granted {
         let left = expires_at.checked_sub(unix_ms()).filter(|&left| left > 0).ok_or(SubscribeError::Expired)?;
         let expiry = now.plus(left);
         Ok((age.filter(|(at, _)| *at < expiry).or(Some((expiry, CloseReason::Expired))), Some(expiry)))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(register) = &self.register {
+            register.close();
+        }
     }
 }
 

@@ -16,6 +16,7 @@
 mod auth;
 mod config;
 mod delivery;
+mod fetch;
 mod http;
 mod hub;
 mod replay;
@@ -24,8 +25,16 @@ pub mod serve;
 mod store;
 mod telemetry;
 
+/// Tokens for tools and tests: making them, looking into them, and asking why a hub accepts one or does not.
+pub mod token {
+    pub use crate::auth::{Explanation, Finding, Question, SigningKey, decode, explain};
+}
+
 pub use self::http::{HubService, PeerAddr, Refusal, ResponseBody};
-pub use config::{AfterGap, Config, EndStyle, HeartbeatForm, Keep, LagPolicy, PrefixRule, Secret};
+pub use config::{
+    AfterGap, Algorithm, Config, Dialects, EndStyle, Family, HeartbeatForm, Issuer, Keep, KeySource, LagPolicy, PrefixRule, Secret,
+    TokenKey,
+};
 pub use delivery::{Aborted, EventBody, EventStream};
 pub use hub::{
     Cursor, Granted, Hub, HubBuilder, IdempotencyKey, KeyError, Opened, PublishError, StartError, SubscribeError, Subscription, TopicInfo,

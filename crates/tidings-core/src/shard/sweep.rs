@@ -225,7 +225,8 @@ impl Shard {
                 let feed = &mut feeds[id as usize];
                 if feed.seen != sequence {
                     feed.seen = sequence;
-                    if !feed.members.is_empty() && feed.key.filter.may_read(&names, record.is_private()) {
+                    let filter = &feed.key.filter;
+                    if !feed.members.is_empty() && filter.wants_asked(record, &names) {
                         sweeps.push(id, feed, record);
                     }
                 }

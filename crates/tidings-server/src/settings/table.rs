@@ -2,7 +2,7 @@
 //!
 //! A line says what may be written and which field it changes; how values are read is the parent module's.
 
-use super::{Durable, Kind, Setting};
+use super::{Durable, Kind, Setting, mercure};
 use std::{net::SocketAddr, time::Duration};
 use tidings::{AfterGap, EndStyle, HeartbeatForm, Keep, LagPolicy, limits};
 
@@ -21,7 +21,19 @@ const MEMORY: &str = "Memory and connections";
 const OPERATION: &str = "Operation";
 
 /// Every setting, in the order of the help text.
-pub(crate) static SETTINGS: &[Setting] = &[
+pub(crate) static SETTINGS: &[Setting] = &join::<{ HUB.len() + mercure::SETTINGS.len() }>(HUB, mercure::SETTINGS);
+
+const fn join<const N: usize>(first: &[Setting], then: &[Setting]) -> [Setting; N] {
+    let mut all = [first[0]; N];
+    let mut at = 0;
+    while at < N {
+        all[at] = if at < first.len() { first[at] } else { then[at - first.len()] };
+        at += 1;
+    }
+    all
+}
+
+const HUB: &[Setting] = &[
     Setting {
         name: "listen",
         group: ACCESS,
@@ -532,7 +544,7 @@ pub(super) fn publish_key(text: &str) -> Result<String, String> {
     }
 }
 
-fn url(text: &str) -> Result<String, String> {
+pub(super) fn url(text: &str) -> Result<String, String> {
     let fits = text.parse::<http::Uri>().is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
     if fits { Ok(text.to_owned()) } else { Err(format!("`{text}` is not a URL; write it with https:// or http://")) }
 }
@@ -548,7 +560,7 @@ fn origin(text: &str) -> Result<String, String> {
     }
 }
 
-fn field(text: &str) -> Result<String, String> {
+pub(super) fn field(text: &str) -> Result<String, String> {
     let fits = text.parse::<http::HeaderName>().is_ok();
     if fits { Ok(text.to_owned()) } else { Err(format!("`{text}` is not the name of a header field")) }
 }

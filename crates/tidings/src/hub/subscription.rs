@@ -1,5 +1,6 @@
 //! What a reader asks for: topics, a place to start, and how the stream is to behave. It knows no rights and no store.
 
+use super::register::Told;
 use crate::{AfterGap, EndStyle, HeartbeatForm, LagPolicy};
 use tidings_core::Matchers;
 #[cfg(doc)]
@@ -30,6 +31,10 @@ pub enum Cursor {
 pub struct Subscription {
     /// The topics.
     pub matchers: Matchers,
+    /// Topics asked for in the older dialect of Mercure: events about subscriptions come in its view to them (M-405).
+    pub(crate) older: Matchers,
+    /// What presence tells of it: nothing, but on the Mercure path.
+    pub(crate) told: Vec<Told>,
     /// Where to start.
     pub cursor: Cursor,
     /// Whether events name their topics (`topics` field lines, N-13b). Always on for [`crate::Granted::subscribe`].
@@ -42,6 +47,9 @@ pub struct Subscription {
     pub after_gap: Option<AfterGap>,
     /// What happens when the reader falls too far behind; `None` is the hub's setting.
     pub lag_policy: Option<LagPolicy>,
+    /// Whether missing events are told by an event (N-14). Without it only [`crate::Opened::gap`] says so, and a stream in which events turn
+    /// out to be missing later is broken off, so that its client resumes and is told then (M-407).
+    pub gap_event: bool,
     /// What is sent in silence (S-26); `None` is the hub's setting.
     pub heartbeat_form: Option<HeartbeatForm>,
 }
@@ -51,12 +59,15 @@ impl Subscription {
     pub fn new(matchers: impl Into<Matchers>) -> Self {
         Subscription {
             matchers: matchers.into(),
+            older: Matchers::none(),
+            told: Vec::new(),
             cursor: Cursor::Live,
             topics_field: false,
             prime: None,
             end: None,
             after_gap: None,
             lag_policy: None,
+            gap_event: true,
             heartbeat_form: None,
         }
     }
