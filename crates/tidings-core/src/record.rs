@@ -162,6 +162,11 @@ impl Record {
         if self.data_lines == 1 { text } else { text.replace("\ndata: ", "\n").into() }
     }
 
+    /// Whether it has no data.
+    pub fn is_empty(&self) -> bool {
+        self.data_start == self.data_end
+    }
+
     /// Its bytes on a connection.
     pub fn wire(&self, framing: Framing) -> &[u8] {
         match framing {
