@@ -34,7 +34,7 @@ pub const IDEMPOTENCY_KEYS: usize = 1_000_000;
 /// The most that may be set: 8 GB of memory.
 pub const IDEMPOTENCY_KEYS_MAX: usize = 100_000_000;
 /// Bytes of memory that a remembered key costs, whatever it is and whatever was published with it: digests of key and request, number and time
-/// are 64, its place in the table and the room to grow are the rest. A disk log keeps 68 more on disk. Held by a test.
+/// are 64, its place in the table and the room to grow are the rest. Held by a test. On disk it takes 48 in its append and 64 in a file of keys.
 pub const IDEMPOTENCY_KEY_COST: usize = 80;
 /// Milliseconds for which a key counts: who retries for longer than a day has lost more than an answer; N-6.
 pub const IDEMPOTENCY_MS: u64 = 24 * 3_600_000;
@@ -170,6 +170,19 @@ pub const TICK_MS: u64 = 50;
 pub const RETENTION_BYTES: u64 = 1 << 30;
 /// Milliseconds that the disk log keeps events; N-40.
 pub const RETENTION_MS: u64 = 24 * 3_600_000;
+/// Bytes that the events of presence may take, and milliseconds they are kept: they are many and soon of no use, so they must push out
+/// nothing else (M-410).
+pub const PRESENCE_BYTES: u64 = 64 << 20;
+/// See [`PRESENCE_BYTES`].
+pub const PRESENCE_MS: u64 = 10 * 60_000;
+/// Events that a store keeps for ever because they are the latest of their topic and type (Z-30): what each of them needs in memory, some
+/// 300 bytes, must stay under 32 MiB. Beyond it those that changed longest ago are kept like any other event.
+pub const LATEST_EVENTS: usize = 100_000;
+/// Bytes of those events, a quarter of [`RETENTION_BYTES`]: they are beyond what retention may take back.
+pub const LATEST_BYTES: u64 = RETENTION_BYTES / 4;
+/// Every class of retention but the first remembers this fraction of [`EVICTED_AUDIENCES`] and [`EVICTED_BYTES`]: presence alone has a topic
+/// per connection, and what it forgets concerns nobody but its own readers.
+pub const EVICTED_OTHERS: usize = 16;
 /// Bytes of one segment of the disk log, a sixteenth of what is kept: retention removes whole segments.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
 

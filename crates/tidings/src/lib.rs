@@ -25,14 +25,14 @@ mod store;
 mod telemetry;
 
 pub use self::http::{HubService, PeerAddr, Refusal, ResponseBody};
-pub use config::{AfterGap, Config, EndStyle, HeartbeatForm, LagPolicy, PrefixRule, Secret};
+pub use config::{AfterGap, Config, EndStyle, HeartbeatForm, Keep, LagPolicy, PrefixRule, Secret};
 pub use delivery::{Aborted, EventBody, EventStream};
 pub use hub::{
     Cursor, Granted, Hub, HubBuilder, IdempotencyKey, KeyError, Opened, PublishError, StartError, SubscribeError, Subscription, TopicInfo,
 };
 pub use store::{
-    Bounds, DiskOptions, DiskStore, Durability, EventStore, Follower, KeyWindow, MemoryStore, Once, OnceKey, OpenError, PageLimits,
-    Promises, StoreError, StoreFuture, StoreReport,
+    Bounds, DiskOptions, DiskStore, Durability, EventStore, Finding, Follower, KeyWindow, LogDirectory, LogReport, MemoryStore,
+    MissingReport, Once, OnceKey, OpenError, PageLimits, Promises, SegmentReport, StoreError, StoreFuture, StoreReport, Verified,
 };
 pub use tidings_core::{
     BaseError, Draft, Epoch, Event, EventError, EventId, Filter, GapReason, Grant, Item, Matchers, Message, Parser, PatternError, Position,

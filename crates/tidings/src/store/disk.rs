@@ -3,44 +3,62 @@
 //!
 //! Here its parts are joined: the writer and the keeper, a thread each, and the log that readers see.
 
+#[cfg(test)]
+mod bad_days;
 mod cached;
 #[cfg(test)]
+mod class_trials;
+#[cfg(test)]
 mod damage;
+mod directory;
+mod epoch;
 mod evicted;
 mod files;
 mod format;
 mod index;
 mod keeper;
 mod keyring;
+mod ledger;
 mod log;
+mod names;
+mod overlay;
 mod places;
 mod recovery;
 mod scan;
 mod segment;
 #[cfg(test)]
 mod simulated;
+mod standing;
 mod state;
 #[cfg(test)]
 mod trials;
+mod verify;
 mod writer;
 
 use super::{Bounds, EventStore, Follower, KeyWindow, Once, OnceKey, PageLimits, Promises, StoreError, StoreFuture, StoreReport};
+use crate::PrefixRule;
 use cached::Cached;
+pub use directory::{LogDirectory, LogReport, MissingReport, SegmentReport};
 use files::{Directory, Files, TakeError};
 use keeper::Keeper;
 use keyring::Keyring;
 use log::Log;
 use recovery::{Recovered, recover};
+use standing::Standing;
 use state::Durable;
 use std::{
     fmt, io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, OnceLock, PoisonError, mpsc},
     thread::JoinHandle,
     time::Duration,
 };
-use tidings_core::{Draft, EventId, Filter, GapReason, Position, Topic, limits, shard::Page};
+use tidings_core::{
+    Draft, EventId, Filter, GapReason, Matchers, Position, Topic, limits,
+    shard::{Floors, Page},
+};
 use tokio::sync::oneshot;
+pub use verify::{Finding, Verified};
 use writer::{Queue, Waiting, Writer, store_error};
 
 /// Bytes that one append may have: offsets in a segment have 32 bits.
@@ -63,16 +81,20 @@ pub enum Durability {
 pub struct DiskOptions {
     /// When an event counts as kept.
     pub durability: Durability,
-    /// Bytes on disk, indexes included; beyond it the oldest segments are removed. The segment being written always stays.
+    /// Bytes on disk, indexes included; beyond it the oldest events are removed, by the segment. The segment being written always stays.
     pub retention_bytes: u64,
     /// Events; beyond it the oldest are no longer served, and removed by the segment.
     pub retention_events: u64,
-    /// Age after which events may be removed: a segment goes when its newest event is older.
+    /// Age after which events may be removed: those of a segment go when the newest of them is older.
     pub retention_age: Option<Duration>,
     /// Bytes after which a new segment is begun, from 64 KiB to 1 GiB.
     pub segment_bytes: u64,
     /// How long the keys of appends count, and how many (N-6). They outlive the events: retention has no part in it.
     pub keys: KeyWindow,
+    /// Exceptions for some topics: what [`PrefixRule`] says of retention and of what is kept. Topics whose rule limits something are a class of
+    /// retention: they are counted by themselves, and what they remove is told only to those who may have lost some of it. The canonical topic
+    /// of an event decides.
+    pub prefixes: Vec<PrefixRule>,
 }
 
 impl Default for DiskOptions {
@@ -84,6 +106,7 @@ impl Default for DiskOptions {
             retention_age: Some(Duration::from_millis(limits::RETENTION_MS)),
             segment_bytes: limits::SEGMENT_BYTES,
             keys: KeyWindow::default(),
+            prefixes: Vec::new(),
         }
     }
 }
@@ -139,12 +162,14 @@ struct Parts {
 }
 
 fn assemble(files: Arc<dyn Files>, options: DiskOptions, finished: Box<dyn Fn() + Send>) -> io::Result<Parts> {
-    let Recovered { epoch, durable, view, keyring, prior, kept, accepted_at, torn } = recover(&files, &options)?;
+    let Recovered { epoch, durable, rules, view, latest, gone, keyring, prior, kept, accepted_at, torn } = recover(&files, &options)?;
     let given = view.head;
-    let log = Arc::new(Log::new(Arc::new(Cached::new(files)), epoch, &options, view));
+    let log = Arc::new(Log::new(Arc::new(Cached::new(files)), epoch, rules, view, latest, gone));
+    log.find_latest()?;
+    let standing = Standing::new(&*log.files)?;
     let durable: Arc<Durable> = Arc::new(durable);
     let keyring = Arc::new(keyring);
-    let keeper = Keeper::new(log.clone(), durable.clone(), keyring.clone(), options.clone());
+    let keeper = Keeper::new(log.clone(), durable.clone(), keyring.clone(), standing);
     let writer = Writer {
         log: log.clone(),
         durable,
@@ -163,18 +188,22 @@ fn assemble(files: Arc<dyn Files>, options: DiskOptions, finished: Box<dyn Fn() 
     Ok(Parts { log, writer, keeper, torn })
 }
 
+fn take(path: &Path) -> Result<Directory, OpenError> {
+    let shown = path.display().to_string();
+    Directory::take(path.into()).map_err(|error| match error {
+        TakeError::Locked(by) if by.is_empty() => OpenError::InUse { path: shown, by: "?".into() },
+        TakeError::Locked(by) => OpenError::InUse { path: shown, by },
+        TakeError::Io(error) => OpenError::Io { path: shown, error },
+    })
+}
+
 impl DiskStore {
     /// Opens the log in a directory, or begins one there. Reads through what a crash may have left unfinished, so it may take a moment.
     pub fn open(path: impl AsRef<Path>, mut options: DiskOptions) -> Result<DiskStore, OpenError> {
         options.segment_bytes = options.segment_bytes.clamp(64 << 10, LARGEST as u64);
-        let path: PathBuf = path.as_ref().into();
-        let shown = path.display().to_string();
-        let io = |error| OpenError::Io { path: shown.clone(), error };
-        let directory = Directory::take(path).map_err(|error| match error {
-            TakeError::Locked(by) if by.is_empty() => OpenError::InUse { path: shown.clone(), by: "?".into() },
-            TakeError::Locked(by) => OpenError::InUse { path: shown.clone(), by },
-            TakeError::Io(error) => io(error),
-        })?;
+        let path = path.as_ref();
+        let io = |error| OpenError::Io { path: path.display().to_string(), error };
+        let directory = take(path)?;
         let (tell, told) = mpsc::channel();
         let durable = options.durability == Durability::Sync;
         let finished = Box::new(move || {
@@ -256,8 +285,32 @@ impl EventStore for DiskStore {
     }
 
     fn read_after<'a>(&'a self, after: u64, up_to: u64, filter: &'a Filter, limits: PageLimits) -> StoreFuture<'a, Page> {
+        self.read_beyond(after, up_to, filter, &[], limits)
+    }
+
+    fn floors(&self) -> Floors {
+        self.log.sight().floors
+    }
+
+    fn read_beyond<'a>(
+        &'a self,
+        after: u64,
+        up_to: u64,
+        filter: &'a Filter,
+        known: &'a [u64],
+        limits: PageLimits,
+    ) -> StoreFuture<'a, Page> {
+        let (filter, known) = (filter.clone(), known.to_vec());
+        self.read(move |log| log.read_beyond(after, up_to, &filter, &known, limits))
+    }
+
+    fn keeps_latest(&self, asked: &Matchers) -> bool {
+        self.log.rules.may_keep_latest(asked)
+    }
+
+    fn read_latest<'a>(&'a self, after: u64, up_to: u64, filter: &'a Filter, limits: PageLimits) -> StoreFuture<'a, Page> {
         let filter = filter.clone();
-        self.read(move |log| log.read_after(after, up_to, &filter, limits))
+        self.read(move |log| log.read_latest(after, up_to, &filter, limits))
     }
 
     fn missing_after<'a>(&'a self, after: u64, filter: &'a Filter) -> StoreFuture<'a, Option<GapReason>> {
