@@ -4,8 +4,6 @@
 //! knows patterns and URLs, not who asks.
 
 mod compiled;
-#[cfg(test)]
-mod conformance;
 
 use crate::{TopicError, limits, names::Name, topic::check_hidden};
 use compiled::Compiled;
