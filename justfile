@@ -24,6 +24,7 @@ sim SEED:
 fuzz SECONDS="600":
     cargo +nightly fuzz run wire -- -max_total_time={{SECONDS}}
     cargo +nightly fuzz run shard -- -max_total_time={{SECONDS}}
+    cargo +nightly fuzz run token -- -max_total_time={{SECONDS}}
 
 # 10,000 subscribers on one topic and on 10,000 topics; every event checked.
 bench:
