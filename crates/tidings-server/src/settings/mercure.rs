@@ -41,7 +41,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         kind: Kind::Text { form: "FILE", set: |s, text| token_key(s, Roles::Both, Source::File(text.into())) },
         default: "",
         rule: "M-70",
-        help: "The same, in a file",
+        help: "A file with such a key, for both kinds of tokens",
     },
     Setting {
         name: "publisher-token-key",
