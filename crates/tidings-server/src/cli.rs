@@ -10,6 +10,7 @@ use crate::{
     publish, quantity, serve,
     settings::{self, Given, Kind, SETTINGS, Setting, Settings},
     subscribe::{self, Begin, Selection},
+    token,
 };
 use clap::{Arg, ArgAction, ArgMatches, Command, builder::NonEmptyStringValueParser, value_parser};
 use clap_complete::Shell;
@@ -101,6 +102,11 @@ pub(crate) fn run() -> Result<(), Failure> {
             "subscribe" => subscribe(matches),
             "bench" => bench::run(matches),
             "log" => log_command(matches),
+            "token" => {
+                let (text, failure) = token::run(matches)?;
+                print(text.as_bytes())?;
+                failure.map_or(Ok(()), Err)
+            }
             "settings" => print(settings::markdown().as_bytes()),
             _ => completions(&matches),
         },
@@ -118,6 +124,7 @@ fn command() -> Command {
         .subcommand(serve_command())
         .subcommand(publish_command())
         .subcommand(subscribe_command())
+        .subcommand(token::command())
         .subcommand(bench::command())
         .subcommand(log_commands())
         .subcommand(Command::new("settings").about("Print the reference page of the settings as Markdown").hide(true))

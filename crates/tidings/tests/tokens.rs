@@ -111,7 +111,8 @@ async fn refusals() {
     let none = "eyJhbGciOiJub25lIiwidHlwIjoiYXQrand0In0";
     let changed = |changes: Value| bearer(&eight(PUBLISHER, "publish", &["a"], &changes));
     // What is presented; status and challenge natively, and on the Mercure path.
-    let table: Vec<(&str, String, (u16, Option<&str>), (u16, Option<&str>))> = vec![
+    type Seen = (u16, Option<&'static str>);
+    let table: Vec<(&str, String, Seen, Seen)> = vec![
         ("good", bearer(&good), (200, None), (200, None)),
         ("nothing", String::new(), (401, Some("Bearer")), (401, Some("Bearer"))),
         ("another scheme", "\nAuthorization: Basic eDp5".into(), (401, Some("Bearer")), (400, Some(MALFORMED))),

@@ -16,5 +16,6 @@ mod program;
 mod round_trip;
 mod scripted;
 mod serve;
+mod token;
 mod trial;
 mod usage;

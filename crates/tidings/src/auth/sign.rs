@@ -35,7 +35,7 @@ pub struct SigningKey {
 }
 
 enum Key {
-    Hmac(hmac::Key),
+    Hmac(Box<hmac::Key>),
     Rsa(RsaKeyPair),
     Ec(EcdsaKeyPair),
     Ed(Ed25519KeyPair),
@@ -52,7 +52,7 @@ impl SigningKey {
             (Family::Hmac, false) if text.len() < limits::SECRET_MIN => {
                 return Err(format!("a secret has at least {} bytes, this one has {}", limits::SECRET_MIN, text.len()));
             }
-            (Family::Hmac, false) => Key::Hmac(hmac::Key::new(hmac_algorithm(algorithm), text.as_bytes())),
+            (Family::Hmac, false) => Key::Hmac(Box::new(hmac::Key::new(hmac_algorithm(algorithm), text.as_bytes()))),
             (_, false) => return Err(format!("{} needs a private key in PEM", algorithm.name())),
             (family, true) => {
                 let text = text.replace("\\n", "\n");
