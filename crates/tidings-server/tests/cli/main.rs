@@ -9,6 +9,7 @@ mod client;
 mod crash;
 mod faulty;
 mod load;
+mod mercure;
 mod places;
 mod program;
 mod round_trip;
