@@ -252,6 +252,10 @@ impl Compat {
             issuer.keys.clone_from(&self.keys);
             self.issuers.push(issuer);
         }
+        // Tokens of 0.x may name an issuer that nobody here knows.
+        let mut nameless = Issuer::new(None);
+        nameless.keys.clone_from(&self.keys);
+        self.issuers.push(nameless);
     }
 }
 
@@ -427,7 +431,7 @@ mod tests {
     /// Section 2.1: every variable of the image.
     #[test]
     fn variables() {
-        let key = "!ChangeThisMercureHubJWTSecretKey!";
+        let key = "a secret of this hub's own, for its publishers";
         let settings = compat(&[
             ("SERVER_NAME", "hub.example, :8080 https://other.example"),
             ("MERCURE_PUBLISHER_JWT_KEY", key),
@@ -440,7 +444,9 @@ mod tests {
         assert_eq!(settings.listen.to_string(), "0.0.0.0:8080");
         assert_eq!(settings.hub.public_url.as_deref(), Some("https://hub.example/.well-known/mercure"));
         assert_eq!(settings.hub.more_public_urls, ["https://other.example/.well-known/mercure"]);
-        assert_eq!(settings.hub.issuers.iter().map(|issuer| issuer.id.as_deref().unwrap()).collect::<Vec<_>>(), ["https://a", "https://b"]);
+        // The one without a name verifies tokens of dialect 7, whoever they say they are of.
+        let names: Vec<_> = settings.hub.issuers.iter().map(|issuer| issuer.id.as_deref()).collect();
+        assert_eq!(names, [Some("https://a"), Some("https://b"), None]);
         for issuer in &settings.hub.issuers {
             let [publisher, subscriber] = &issuer.keys[..] else { panic!("{issuer:?}") };
             assert!(publisher.publish && !publisher.subscribe && publisher.legacy && publisher.algorithms.is_empty());
@@ -484,11 +490,12 @@ mod tests {
         )
         .unwrap();
         let hub = &settings.hub;
-        let [server, trusted] = &hub.issuers[..] else { panic!("{:?}", hub.issuers) };
+        let [server, trusted, nameless] = &hub.issuers[..] else { panic!("{:?}", hub.issuers) };
         assert!(server.authorization_server && server.id.as_deref() == Some("https://as.example"));
         assert!(server.keys.iter().all(|key| !key.legacy && key.publish != key.subscribe));
         assert_eq!(server.keys[0].algorithms.len(), 2);
         assert_eq!((trusted.id.as_deref(), trusted.keys.len()), (Some("https://localhost"), 4));
+        assert_eq!((nameless.id.as_deref(), nameless.keys.len()), (None, 4));
         assert_eq!(trusted.keys[3].source, KeySource::SetFile("/keys.json".into()));
         assert_eq!((hub.resource.as_deref(), hub.public_url.as_deref()), (Some("urn:hub"), Some("https://hub.example")));
         assert_eq!(hub.more_public_urls, ["https://other.example"]);

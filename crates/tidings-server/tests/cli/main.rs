@@ -15,4 +15,5 @@ mod program;
 mod round_trip;
 mod scripted;
 mod serve;
+mod token;
 mod usage;

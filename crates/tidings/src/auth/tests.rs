@@ -114,7 +114,7 @@ fn guard(config: &Config) -> Result<Guard, BadSetting> {
 }
 
 fn presented(door: Door, fields: &[String]) -> Presented<'_> {
-    Presented { door, authorization: fields.iter().map(|f| f.as_bytes()).collect(), cookies: Vec::new(), query: Vec::new() }
+    Presented { door, authorization: fields.iter().map(String::as_bytes).collect(), cookies: Vec::new(), query: Vec::new() }
 }
 
 async fn ask(guard: &Guard, role: Role, token: &str) -> Result<Access, AuthError> {
@@ -130,6 +130,21 @@ async fn check(config: &Config, token: &str, expected: Result<&[&str], (&str, Op
     };
     let got = got.map(topics).map_err(|error| (error.rule(), error.dialect));
     assert_eq!(got, expected.map(<[_]>::to_vec), "{token}");
+}
+
+/// M-401: a dialect that is switched off has no tokens either; with the whole path off both guard the native routes.
+#[tokio::test]
+async fn dialects_switched_off() {
+    let (seven, eight) = (token7(PUBLISHER, &json!({ "mercure": { "publish": ["a"] } })), token8(PUBLISHER, &json!({})));
+    for (dialects, takes_seven, takes_eight) in
+        [(Dialects::Both, true, true), (Dialects::Seven, true, false), (Dialects::Eight, false, true), (Dialects::Off, true, true)]
+    {
+        let config = Config { mercure_dialects: dialects, ..config() };
+        for (token, dialect, taken) in [(&seven, Dialect::Seven, takes_seven), (&eight, Dialect::Eight, takes_eight)] {
+            let expected: Result<&[&str], _> = if taken { Ok(&["a"]) } else { Err(("M-401", Some(dialect))) };
+            check(&config, token, expected).await;
+        }
+    }
 }
 
 /// M-55 ... M-79: everything that may be wrong with a token of dialect 8, each by its rule.
