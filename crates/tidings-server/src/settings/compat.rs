@@ -232,7 +232,7 @@ impl Compat {
                 self.given.replace("retention-events", place, if count == 0 { "off".to_owned() } else { count.to_string() });
             }
             "bucket_name" | "cleanup_frequency" => {
-                self.notes.push(format!("{place}: {name} has no effect: the log is cleaned as it grows"))
+                self.notes.push(format!("{place}: {name} has no effect: the log is cleaned as it grows"));
             }
             _ => {
                 let known = ["path", "size", "bucket_name", "cleanup_frequency"].map(str::to_owned);
@@ -507,9 +507,9 @@ mod tests {
         assert_eq!((settings.disk, settings.data.as_deref()), (true, Some("/data/mercure.tidings".as_ref())));
         assert_eq!(settings.log.retention_events, 1_000);
         assert_eq!(settings.notes.len(), 8, "{:?}", settings.notes);
-        assert_eq!(extra("transport local").unwrap().disk, false);
+        assert!(!extra("transport local").unwrap().disk);
         assert_eq!(extra("transport_url bolt://m.db?size=5&cleanup_frequency=1").unwrap().log.retention_events, 5);
-        assert_eq!(extra("transport_url local://local").unwrap().disk, false);
+        assert!(!extra("transport_url local://local").unwrap().disk);
         for (text, complaint) in [
             ("publisher_jwk x", "the nearest name is `publisher_jwt`"),
             ("transport redis", "`bolt` or `local`"),
