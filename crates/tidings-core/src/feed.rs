@@ -87,6 +87,11 @@ impl Filter {
         presence::any_of(&self.matchers) && presence::any_of(&self.read_private)
     }
 
+    /// Whether there are public or private events at all that belong to it.
+    pub fn reads(&self, private: bool) -> bool {
+        !self.matchers.is_empty() && if private { !self.read_private.is_empty() } else { self.read_public }
+    }
+
     /// The topics asked for.
     pub fn matchers(&self) -> &Matchers {
         &self.matchers

@@ -304,7 +304,7 @@ mod tests {
             evicted.push(&draft(sequence).seal(Position { epoch: Epoch(1), sequence }, 0));
         }
         let beyond = format!("{PATH}/exact/x/y");
-        assert_eq!(evicted.forgotten(), 0);
+        assert_eq!(evicted.forgotten(), [0, 0]);
         assert!(evicted.may_miss(98, &filter(&["*"], &[], &["*"])) && evicted.may_miss(98, &filter(&[], &[&beyond], &[&beyond])));
         assert!(!evicted.may_miss(0, &filter(&["a"], &[], &["*"])) && !evicted.may_miss(0, &filter(&["*"], &[], &["a"])));
         assert!(!evicted.may_miss(99, &filter(&["*"], &[], &["*"])));
@@ -327,6 +327,7 @@ mod tests {
             }
             let mut bytes = Vec::new();
             record.put_stored(&mut bytes);
+            prop_assert_eq!(record.stored_len(), bytes.len());
             let stored = Record::from_stored(record.position(), 0, &bytes.clone().into(), record.topics()).unwrap();
             prop_assert_eq!(format!("{stored:?}"), format!("{record:?}"));
             let cut = cut.index(bytes.len());

@@ -216,6 +216,11 @@ impl Record {
         self.wire.data()
     }
 
+    /// Whether it has no data.
+    pub fn is_empty(&self) -> bool {
+        self.wire.data_start == self.wire.data_end
+    }
+
     /// Its bytes on a connection, in the first view.
     pub fn wire(&self, framing: Framing) -> &[u8] {
         self.wire.framed(framing)

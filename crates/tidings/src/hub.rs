@@ -146,7 +146,8 @@ impl HubBuilder {
             Some(store) => store,
             None => {
                 let keys = KeyWindow { time: config.idempotency_window, keys: config.idempotency_keys };
-                Arc::new(MemoryStore::new(config.window_bytes, config.window_events).map_err(random)?.key_window(keys))
+                let store = MemoryStore::with_prefixes(config.window_bytes, config.window_events, &config.prefixes);
+                Arc::new(store.map_err(random)?.key_window(keys))
             }
         };
         let bounds = store.bounds();
@@ -501,7 +502,8 @@ impl Granted {
         let prime = subscription.prime.or(rule.and_then(|rule| rule.prime)).unwrap_or(config.prime);
         let filter = Arc::new(Filter::in_views(subscription.matchers.clone(), subscription.older.clone(), &self.grant));
         let after_gap = subscription.after_gap.unwrap_or(config.after_gap);
-        let Start { after, gap, header, unprimed } = start::start(&*inner.store, &subscription.cursor, &filter, after_gap).await?;
+        let start = start::start(&*inner.store, &subscription.cursor, &filter, after_gap).await?;
+        let Start { after, latest_until, known, gap, header, unprimed } = start;
         if gap.is_some() {
             inner.counters.broken_cursors.fetch_add(1, Ordering::Relaxed);
         }
@@ -511,6 +513,7 @@ impl Granted {
         let opening = wire::opening(retry, (prime && unprimed).then_some(position));
         let feed = FeedKey { filter, framing: Framing::Plain, topics_field: subscription.topics_field };
         let mut new = NewSubscriber::new(feed, after, Bytes::from(opening));
+        (new.latest_until, new.known) = (latest_until, known);
         let reason = gap.as_ref().map(|gap| gap.reason);
         if subscription.gap_event {
             new.gap = gap;

@@ -13,8 +13,18 @@ const NAMED: u8 = 4;
 const TWO_VIEWS: u8 = 8;
 /// Bytes before the topics.
 const FIXED: usize = 18;
+/// Bytes before the wire bytes of a second view.
+const SECOND: usize = 17;
 
 impl Record {
+    /// Bytes of its stored form.
+    pub fn stored_len(&self) -> usize {
+        let name = |text: &Option<Box<str>>, len: usize| text.as_ref().map_or(0, |text| len + text.len());
+        let topics: usize = self.topics.iter().map(|topic| 2 + topic.as_str().len()).sum();
+        let second = self.second.as_ref().map_or(0, |second| SECOND + second.bytes.len());
+        FIXED + topics + name(&self.event_type, 1) + name(&self.id, 2) + second + self.wire.bytes.len()
+    }
+
     /// Appends its stored form.
     pub fn put_stored(&self, to: &mut Vec<u8>) {
         let flag = |on: bool, bit: u8| if on { bit } else { 0 };
@@ -120,7 +130,7 @@ impl<'a> Rest<'a> {
 
     /// The length of its bytes, where its parts are, and the bytes.
     fn second_view(&mut self, of: &Bytes) -> Option<Wire> {
-        let fixed = self.bytes(17)?;
+        let fixed = self.bytes(SECOND)?;
         let len = u32::from_le_bytes([fixed[0], fixed[1], fixed[2], fixed[3]]) as usize;
         let from = self.1;
         self.bytes(len)?;
@@ -171,6 +181,8 @@ mod tests {
             let near = Record::draft(near).seal(AT, 5);
             let mut bytes = Vec::new();
             record.put_stored(&mut bytes);
+            prop_assert_eq!(record.stored_len(), bytes.len());
+            prop_assert_eq!(record.is_empty(), record.data().is_empty());
             for near in [&[], near.topics(), record.topics()] {
                 let read = Record::from_stored(AT, 5, &Bytes::from(bytes.clone()), near).expect("the stored form");
                 prop_assert_eq!(format!("{read:?}"), format!("{record:?}"));

@@ -229,3 +229,49 @@ fn a_directory_removed_under_a_hub() {
     socket.read_exact(&mut begun).unwrap();
     assert_eq!(&begun, b"HTTP/1.0 200");
 }
+
+/// M-410: who was subscribed when the hub was killed is told to have left by the next one, once; and after a proper end there is nobody to tell of.
+#[test]
+fn subscriptions_that_a_crash_left_open() {
+    const TOPICS: [&str; 3] = ["a", "b", "c"];
+    let directory = tempfile::tempdir().unwrap();
+    let get = |address: &str, path: &str| {
+        let mut socket = TcpStream::connect(address).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        socket.write_all(format!("GET {path} HTTP/1.0\r\nhost: {address}\r\n\r\n").as_bytes()).unwrap();
+        socket
+    };
+    let listed = |address: &str| {
+        let mut answer = String::new();
+        get(address, "/.well-known/mercure/subscriptions").read_to_string(&mut answer).unwrap();
+        answer.matches(r#""active":true"#).count()
+    };
+    // Each event has two views.
+    let told = |what: &str| -> usize {
+        let files = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
+        let logs = files.filter(|path| path.extension().is_some_and(|of| of == "log"));
+        logs.map(|path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).matches(what).count()).sum::<usize>() / 2
+    };
+    let hub = start(directory.path(), &["--subscriptions"]);
+    let streams = TOPICS.map(|topic| get(hub.address(), &format!("/.well-known/mercure?topic={topic}")));
+    wait_until("all are listed", || listed(hub.address()) == TOPICS.len());
+    hub.program.kill();
+    drop(streams);
+    assert_eq!((told(r#""active":true"#), told(r#""active":false"#)), (3, 0));
+
+    let hub = start(directory.path(), &["--subscriptions"]);
+    wait_until("their ends are told", || told(r#""active":false"#) == TOPICS.len());
+    assert_eq!(listed(hub.address()), 0);
+    let stream = get(hub.address(), "/.well-known/mercure?match=d");
+    wait_until("one more is listed", || listed(hub.address()) == 1);
+    hub.program.signal("TERM");
+    assert_eq!(hub.program.exit().code, Some(0));
+    drop(stream);
+    assert_eq!(told(r#""active":false"#), TOPICS.len() + 1, "told before the hub has stopped");
+
+    let hub = start(directory.path(), &["--subscriptions"]);
+    let stream = get(hub.address(), "/.well-known/mercure?match=e");
+    wait_until("the last is listed", || listed(hub.address()) == 1);
+    assert_eq!(told(r#""active":false"#), TOPICS.len() + 1);
+    drop(stream);
+}

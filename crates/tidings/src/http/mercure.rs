@@ -9,6 +9,8 @@
 mod access_tests;
 mod debug;
 pub(crate) mod metadata;
+#[cfg(test)]
+mod presence_tests;
 mod publish;
 mod subscribe;
 mod subscriptions;

@@ -123,7 +123,7 @@ impl Register {
         }
         // Its text is kept here, and with the connection.
         let bytes = subscriptions.iter().map(|of| FIXED + 2 * text_of(of)).sum();
-        if state.bytes + bytes > limits::PRESENCE_BYTES {
+        if state.bytes + bytes > limits::PRESENCE_REGISTER_BYTES {
             return Err(Full);
         }
         state.bytes += bytes;
@@ -473,7 +473,7 @@ mod tests {
     #[test]
     fn it_is_bounded() {
         let of = Published::new();
-        let large = "x".repeat(limits::PRESENCE_BYTES / 8);
+        let large = "x".repeat(limits::PRESENCE_REGISTER_BYTES / 8);
         let subscriptions = [(MatchType::Exact, "a")];
         let mut guests: Vec<_> = (0..3).map(|number| of.arrive(number, &subscriptions, Some(&large)).unwrap()).collect();
         assert!(of.arrive(3, &subscriptions, Some(&large)).is_err());

@@ -277,3 +277,35 @@ async fn after_an_unclean_end() {
     let mut watch = Reader::open(&hub, watcher(), watching(tidings_core::View::First).after(before)).await;
     assert_eq!(watch.wait_change().await, ("other".to_owned(), true), "after a proper end nothing is left to be told");
 }
+
+/// M-97, W3 of the Mercure page: a storm of reconnects, and every arrival and departure is told once, in order, with ids that go up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm() {
+    const CLIENTS: usize = 3_000;
+    let hub = hub(|_| {});
+    let mut watch = Reader::open(&hub, watcher(), watching(tidings_core::View::First)).await;
+    let storm = {
+        let hub = hub.clone();
+        tokio::spawn(async move {
+            for round in 0..2 {
+                let mut clients = Vec::new();
+                for client in 0..CLIENTS {
+                    clients.push(Reader::open(&hub, Grant::reader(), asking(&[&format!("{client}")])).await);
+                }
+                assert_eq!(clients.len(), CLIENTS, "round {round}");
+            }
+        })
+    };
+    let mut active = vec![0_i32; CLIENTS];
+    for _ in 0..4 * CLIENTS {
+        let (matcher, is_active) = watch.wait_change().await;
+        let of = &mut active[matcher.parse::<usize>().unwrap()];
+        *of += if is_active { 1 } else { -1 };
+        // Somebody may come back before it is noticed that the connection before has gone.
+        assert!((0..=2).contains(of), "{matcher}: {of}");
+    }
+    storm.await.unwrap();
+    assert!(active.iter().all(|&of| of == 0));
+    let register = hub.0.register.as_ref().unwrap();
+    wait_until("nobody is left", || register.counts() == (0, 0)).await;
+}

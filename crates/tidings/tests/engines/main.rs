@@ -7,6 +7,7 @@ mod arrival;
 mod ends;
 mod handover;
 mod order;
+mod presence;
 mod reader;
 mod running;
 mod slow;
