@@ -22,7 +22,7 @@ mod strict;
 #[cfg(test)]
 mod tests;
 
-use crate::{Config, telemetry::TokenCounters};
+use crate::{Config, Dialects, telemetry::TokenCounters};
 use cache::Cache;
 pub(crate) use error::{AuthError, Class, Reason};
 pub use explain::{Explanation, Finding, Question, explain};
@@ -96,6 +96,7 @@ pub(crate) struct Guard {
     resource: Option<String>,
     patterns: UrlPatterns,
     anonymous: bool,
+    dialects: Dialects,
     cache: Arc<Cache>,
     counters: Arc<TokenCounters>,
 }
@@ -123,7 +124,17 @@ impl Guard {
             set.refresh(unix_ms());
         }
         let (keys, places) = (Keys::new(&config.publish_keys), Places::new(config));
-        Ok(Guard { keys, places, issuers, resource, patterns, anonymous: config.anonymous, cache, counters })
+        Ok(Guard {
+            keys,
+            places,
+            issuers,
+            resource,
+            patterns,
+            anonymous: config.anonymous,
+            dialects: config.mercure_dialects,
+            cache,
+            counters,
+        })
     }
 
     /// Whether nothing is configured: anybody may publish, and read what is public (N-30).
@@ -223,7 +234,18 @@ impl Guard {
         self.verify_parsed(role, &token, now).await.map_err(|reason| AuthError::new(reason, Some(dialect)))
     }
 
+    /// Whether tokens of a dialect are accepted. With the Mercure path off altogether they guard the native routes, whichever they are.
+    fn speaks(&self, dialect: Dialect) -> bool {
+        match dialect {
+            Dialect::Seven => self.dialects != Dialects::Eight,
+            Dialect::Eight => self.dialects != Dialects::Seven,
+        }
+    }
+
     async fn verify_parsed(&self, role: Role, token: &Unverified<'_>, now: u64) -> Result<Verified, Reason> {
+        if !self.speaks(token.header.dialect) {
+            return Err(Reason::DialectOff);
+        }
         if !self.issuers.serve(role) {
             return Err(if role == Role::Publish { Reason::NoKey } else { Reason::NoSubscribers });
         }

@@ -149,7 +149,7 @@ mod tests {
             ("\n\n  anonymous\r\n\theartbeat 10s # often\n# nothing\nsubscriptions", r#"anonymous[]; heartbeat["10s"]; subscriptions[]"#),
             ("cors_origins a b\nname \"two words\" `a \"b\"`", r#"cors_origins["a", "b"]; name["two words", "a \"b\""]"#),
             ("name \"a \\\" b \\n\"", r#"name["a \" b \\n"]"#),
-            ("publisher_jwt !Change#This! HS256", r##"publisher_jwt["!Change#This!", "HS256"]"##),
+            ("publisher_jwt !Change#This! HS256", r#"publisher_jwt["!Change#This!", "HS256"]"#),
             ("key \"line 1\nline 2\"", r#"key["line 1\nline 2"]"#),
             (
                 "issuer https://a {\n publisher {\n  jwt k\n }\n}\ntransport bolt {\n size 10\n}",

@@ -58,6 +58,13 @@ pub(crate) fn resolve(flags: Given, env: impl Iterator<Item = (String, String)>,
     }
     let flat = std::mem::take(&mut settings.issuer).into_issuers()?;
     settings.hub.issuers.extend(flat);
+    let hub = &mut settings.hub;
+    if settings.compat && hub.resource.is_none() && hub.public_url.is_none() && !hub.issuers.is_empty() {
+        // The last resort of M-73: what is brought along has no other name for the hub, and tokens of dialect 7 need none.
+        let resource = format!("http://{}/.well-known/mercure", settings.listen);
+        settings.notes.push(format!("tokens of dialect 8 must be meant for {resource}, for neither public-url nor resource is set"));
+        hub.resource = Some(resource);
+    }
     settings.check()?;
     Ok(settings)
 }

@@ -10,6 +10,7 @@ mod client;
 mod crash;
 mod faulty;
 mod load;
+mod mercure;
 mod operator;
 mod places;
 mod program;

@@ -132,6 +132,21 @@ async fn check(config: &Config, token: &str, expected: Result<&[&str], (&str, Op
     assert_eq!(got, expected.map(<[_]>::to_vec), "{token}");
 }
 
+/// M-401: a dialect that is switched off has no tokens either; with the whole path off both guard the native routes.
+#[tokio::test]
+async fn dialects_switched_off() {
+    let (seven, eight) = (token7(PUBLISHER, &json!({ "mercure": { "publish": ["a"] } })), token8(PUBLISHER, &json!({})));
+    for (dialects, takes_seven, takes_eight) in
+        [(Dialects::Both, true, true), (Dialects::Seven, true, false), (Dialects::Eight, false, true), (Dialects::Off, true, true)]
+    {
+        let config = Config { mercure_dialects: dialects, ..config() };
+        for (token, dialect, taken) in [(&seven, Dialect::Seven, takes_seven), (&eight, Dialect::Eight, takes_eight)] {
+            let expected: Result<&[&str], _> = if taken { Ok(&["a"]) } else { Err(("M-401", Some(dialect))) };
+            check(&config, token, expected).await;
+        }
+    }
+}
+
 /// M-55 ... M-79: everything that may be wrong with a token of dialect 8, each by its rule.
 #[tokio::test]
 async fn dialect_8() {
