@@ -38,6 +38,11 @@ impl Filter {
         self.wants(record.topics(), record.is_private())
     }
 
+    /// Whether there are public or private events at all that belong to it.
+    pub fn reads(&self, private: bool) -> bool {
+        !self.matchers.is_empty() && if private { !self.read_private.is_empty() } else { self.read_public }
+    }
+
     /// The topics asked for.
     pub fn matchers(&self) -> &Matchers {
         &self.matchers

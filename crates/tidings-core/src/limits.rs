@@ -170,6 +170,19 @@ pub const TICK_MS: u64 = 50;
 pub const RETENTION_BYTES: u64 = 1 << 30;
 /// Milliseconds that the disk log keeps events; N-40.
 pub const RETENTION_MS: u64 = 24 * 3_600_000;
+/// Bytes that the events of presence may take, and milliseconds they are kept: they are many and soon of no use, so they must push out
+/// nothing else (M-410).
+pub const PRESENCE_BYTES: u64 = 64 << 20;
+/// See [`PRESENCE_BYTES`].
+pub const PRESENCE_MS: u64 = 10 * 60_000;
+/// Events that a store keeps for ever because they are the latest of their topic and type (Z-30): what each of them needs in memory, some
+/// 300 bytes, must stay under 32 MiB. Beyond it those that changed longest ago are kept like any other event.
+pub const LATEST_EVENTS: usize = 100_000;
+/// Bytes of those events, a quarter of [`RETENTION_BYTES`]: they are beyond what retention may take back.
+pub const LATEST_BYTES: u64 = RETENTION_BYTES / 4;
+/// Every class of retention but the first remembers this fraction of [`EVICTED_AUDIENCES`] and [`EVICTED_BYTES`]: presence alone has a topic
+/// per connection, and what it forgets concerns nobody but its own readers.
+pub const EVICTED_OTHERS: usize = 16;
 /// Bytes of one segment of the disk log, a sixteenth of what is kept: retention removes whole segments.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
 

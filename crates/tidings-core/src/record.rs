@@ -181,6 +181,11 @@ impl Record {
         Draft { topics, event_type, id, private, cost, encoded }
     }
 
+    /// Whether it has no data.
+    pub fn is_empty(&self) -> bool {
+        self.data_start == self.data_end
+    }
+
     /// Its bytes on a connection.
     pub fn wire(&self, framing: Framing) -> &[u8] {
         match framing {

@@ -155,8 +155,8 @@ pub struct Evicted {
     bytes: usize,
     max_audiences: usize,
     max_bytes: usize,
-    /// Something with an audience that is no longer remembered was evicted at or below this sequence.
-    forgotten: u64,
+    /// A public and a private event with an audience that is no longer remembered were evicted at or below these sequences.
+    forgotten: [u64; 2],
 }
 
 type Audience = (Topics, bool);
@@ -165,7 +165,7 @@ impl Evicted {
     /// Nothing evicted yet, but everything up to `before` is gone without a trace.
     pub fn new(before: u64, max_audiences: usize, max_bytes: usize) -> Evicted {
         let (by_sequence, by_audience) = (BTreeMap::new(), BTreeMap::new());
-        Evicted { by_sequence, by_audience, newest: None, bytes: 0, max_audiences, max_bytes, forgotten: before }
+        Evicted { by_sequence, by_audience, newest: None, bytes: 0, max_audiences, max_bytes, forgotten: [before; 2] }
     }
 
     /// Remembers that a record is gone.
@@ -198,7 +198,8 @@ impl Evicted {
             let Some((sequence, audience)) = self.by_sequence.pop_first() else { break };
             self.bytes -= audience_bytes(&audience);
             self.by_audience.remove(&audience);
-            self.forgotten = self.forgotten.max(sequence);
+            let forgotten = &mut self.forgotten[usize::from(audience.1)];
+            *forgotten = sequence.max(*forgotten);
         }
     }
 
@@ -210,9 +211,14 @@ impl Evicted {
             .map(|(sequence, (topics, private))| (sequence, &topics[..], *private))
     }
 
-    /// Something with an audience that is not remembered may be gone up to this sequence.
-    pub fn forgotten(&self) -> u64 {
+    /// A public and a private event with an audience that is not remembered may be gone up to these sequences.
+    pub fn forgotten(&self) -> [u64; 2] {
         self.forgotten
+    }
+
+    /// Takes over what somebody else does not remember either.
+    pub fn forget(&mut self, up_to: [u64; 2]) {
+        self.forgotten = [self.forgotten[0].max(up_to[0]), self.forgotten[1].max(up_to[1])];
     }
 
     /// Remembers that an event of an audience is gone that had this sequence.
@@ -226,10 +232,20 @@ impl Evicted {
 
     /// Whether a reader at a cursor may have missed an event that it could have received.
     pub fn may_miss(&self, after: u64, filter: &Filter) -> bool {
+        self.forgot_for(after, filter) || self.remembers_for(after, filter)
+    }
+
+    /// Whether something that is not remembered may be what this reader missed, as far as its rights go.
+    pub fn forgot_for(&self, after: u64, filter: &Filter) -> bool {
+        (after < self.forgotten[0] && filter.reads(false)) || (after < self.forgotten[1] && filter.reads(true))
+    }
+
+    /// Whether something that is remembered is what this reader missed.
+    pub fn remembers_for(&self, after: u64, filter: &Filter) -> bool {
         let newer = (Bound::Excluded(after), Bound::Unbounded);
         let mut lost = self.newest.iter().filter(|(sequence, _)| *sequence > after).map(|(_, audience)| audience);
         let wanted = |(topics, private): &Audience| filter.wants(topics, *private);
-        after < self.forgotten || lost.any(wanted) || self.by_sequence.range(newer).rev().any(|(_, audience)| wanted(audience))
+        lost.any(wanted) || self.by_sequence.range(newer).rev().any(|(_, audience)| wanted(audience))
     }
 }
 

@@ -175,7 +175,7 @@ impl Settings {
         };
         let segment_bytes = (self.log.retention_bytes / 16).min(self.log.segment_bytes);
         let keys = tidings::KeyWindow { time: self.hub.idempotency_window, keys: self.hub.idempotency_keys };
-        let options = tidings::DiskOptions { durability, segment_bytes, keys, ..self.log.clone() };
+        let options = tidings::DiskOptions { durability, segment_bytes, keys, prefixes: self.hub.prefixes.clone(), ..self.log.clone() };
         match self.data.clone().or_else(data::usual) {
             Some(data) => Ok(Some((data, options))),
             None => Err("the environment names no directory to keep events in; say where with --data DIR, or keep them in memory only \

@@ -204,11 +204,39 @@ pub struct PrefixRule {
     pub lag_policy: Option<LagPolicy>,
     /// The form of heartbeats there, if set.
     pub heartbeat_form: Option<HeartbeatForm>,
+    /// Bytes that its events may take in the store, counted by themselves, if set.
+    pub retention_bytes: Option<u64>,
+    /// Events kept there, counted by themselves, if set.
+    pub retention_events: Option<u64>,
+    /// Age after which they may be removed, if set.
+    pub retention_age: Option<Duration>,
+    /// What outlives retention there, if set.
+    pub keep: Option<Keep>,
+}
+
+/// What outlives retention (Z-30).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Keep {
+    /// Nothing.
+    Nothing,
+    /// The newest event of each canonical topic and event type, until a newer one replaces it. One without data is not kept, and so removes it.
+    Latest,
 }
 
 impl PrefixRule {
     /// A rule that changes nothing yet.
     pub fn new(prefix: impl Into<String>) -> Self {
-        PrefixRule { prefix: prefix.into(), prime: None, end: None, lag_policy: None, heartbeat_form: None }
+        PrefixRule {
+            prefix: prefix.into(),
+            prime: None,
+            end: None,
+            lag_policy: None,
+            heartbeat_form: None,
+            retention_bytes: None,
+            retention_events: None,
+            retention_age: None,
+            keep: None,
+        }
     }
 }

@@ -199,7 +199,8 @@ impl HubBuilder {
             Some(store) => store,
             None => {
                 let keys = KeyWindow { time: config.idempotency_window, keys: config.idempotency_keys };
-                Arc::new(MemoryStore::new(config.window_bytes, config.window_events).map_err(random)?.key_window(keys))
+                let store = MemoryStore::with_prefixes(config.window_bytes, config.window_events, &config.prefixes);
+                Arc::new(store.map_err(random)?.key_window(keys))
             }
         };
         let bounds = store.bounds();
@@ -527,7 +528,8 @@ impl Granted {
         let prime = subscription.prime.or(rule.and_then(|rule| rule.prime)).unwrap_or(config.prime);
         let filter = Arc::new(Filter::new(subscription.matchers.clone(), &self.grant));
         let after_gap = subscription.after_gap.unwrap_or(config.after_gap);
-        let Start { after, gap, header, unprimed } = start::start(&*inner.store, &subscription.cursor, &filter, after_gap).await?;
+        let start = start::start(&*inner.store, &subscription.cursor, &filter, after_gap).await?;
+        let Start { after, latest_until, known, gap, header, unprimed } = start;
         if gap.is_some() {
             inner.counters.broken_cursors.fetch_add(1, Ordering::Relaxed);
         }
@@ -537,7 +539,7 @@ impl Granted {
         let opening = wire::opening(retry, (prime && unprimed).then_some(position));
         let feed = FeedKey { filter, framing: Framing::Plain, topics_field: subscription.topics_field };
         let mut new = NewSubscriber::new(feed, after, Bytes::from(opening));
-        new.gap = gap;
+        (new.latest_until, new.known, new.gap) = (latest_until, known, gap);
         new.prime = prime;
         new.end = subscription.end.or(rule.and_then(|rule| rule.end)).unwrap_or(config.end);
         new.lag_policy = subscription.lag_policy.or(rule.and_then(|rule| rule.lag_policy)).unwrap_or(config.lag_policy);

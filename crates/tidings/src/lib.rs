@@ -25,7 +25,7 @@ mod store;
 mod telemetry;
 
 pub use self::http::{HubService, PeerAddr, Refusal, ResponseBody};
-pub use config::{AfterGap, Config, EndStyle, HeartbeatForm, LagPolicy, PrefixRule, Secret};
+pub use config::{AfterGap, Config, EndStyle, HeartbeatForm, Keep, LagPolicy, PrefixRule, Secret};
 pub use delivery::{Aborted, EventBody, EventStream};
 pub use hub::{
     Cursor, Granted, Hub, HubBuilder, IdempotencyKey, KeyError, Opened, PublishError, StartError, SubscribeError, Subscription, TopicInfo,

@@ -26,7 +26,12 @@ impl Replay {
     pub(crate) async fn page(&self, request: &PageRequest) -> Result<Page, PageFailed> {
         let _permit = self.permits.acquire().await.map_err(|_| PageFailed)?;
         let limits = PageLimits { bytes: limits::PAGE_BYTES, events: limits::PAGE_EVENTS, scanned: limits::PAGE_SCAN };
-        self.store.read_after(request.after, request.up_to, &request.filter, limits).await.map_err(|error| {
+        let (after, up_to, filter) = (request.after, request.up_to, &*request.filter);
+        let page = match &request.how {
+            how if how.latest => self.store.read_latest(after, up_to, filter, limits),
+            how => self.store.read_beyond(after, up_to, filter, how.known.as_deref().unwrap_or_default(), limits),
+        };
+        page.await.map_err(|error| {
             tracing::error!(%error, after = request.after, "reading a page failed; its readers are disconnected and will resume");
             PageFailed
         })

@@ -4,14 +4,19 @@
 
 mod disk;
 mod keys;
+mod latest;
 mod memory;
+mod retention;
 
 pub use disk::{DiskOptions, DiskStore, Durability, Finding, LogDirectory, LogReport, MissingReport, OpenError, SegmentReport, Verified};
 pub use keys::{KeyWindow, Once, OnceKey};
 pub use memory::MemoryStore;
 
 use std::{fmt, pin::Pin, sync::Arc};
-use tidings_core::{Draft, Epoch, EventId, Filter, GapReason, Position, Record, Topic, shard::Page};
+use tidings_core::{
+    Draft, Epoch, EventId, Filter, GapReason, Matchers, Position, Record, Topic,
+    shard::{Floors, Page},
+};
 
 /// The future of one store operation; one allocation per batch or page, none per event.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -36,7 +41,9 @@ pub enum StoreError {
 pub struct Bounds {
     /// The log's epoch.
     pub epoch: Epoch,
-    /// Everything after this sequence is kept.
+    /// Nothing up to this sequence is kept.
+    pub low: u64,
+    /// Everything after this sequence is kept. Between the two it depends on the topic.
     pub floor: u64,
     /// The newest sequence given out.
     pub head: u64,
@@ -97,6 +104,38 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
 
     /// Records after a sequence and up to another that the filter may want. `covered_through` advances by at least one record.
     fn read_after<'a>(&'a self, after: u64, up_to: u64, filter: &'a Filter, limits: PageLimits) -> StoreFuture<'a, Page>;
+
+    /// What is gone now, for [`EventStore::read_beyond`].
+    fn floors(&self) -> Floors {
+        [self.bounds().low].into()
+    }
+
+    /// As [`EventStore::read_after`], for a reader who was told what is gone already, or asked for whatever is kept: only what is gone since
+    /// it was given these floors is lost.
+    fn read_beyond<'a>(
+        &'a self,
+        after: u64,
+        up_to: u64,
+        filter: &'a Filter,
+        known: &'a [u64],
+        limits: PageLimits,
+    ) -> StoreFuture<'a, Page> {
+        let _ = known;
+        self.read_after(after, up_to, filter, limits)
+    }
+
+    /// Whether there may be events among these topics that are kept because they are the latest of their kind (Z-30).
+    fn keeps_latest(&self, asked: &Matchers) -> bool {
+        let _ = asked;
+        false
+    }
+
+    /// As [`EventStore::read_after`], of those events only. One that is replaced meanwhile may be left out if what replaced it comes
+    /// after `up_to`.
+    fn read_latest<'a>(&'a self, after: u64, up_to: u64, filter: &'a Filter, limits: PageLimits) -> StoreFuture<'a, Page> {
+        let _ = (filter, limits);
+        Box::pin(std::future::ready(Ok(Page::new(Vec::new(), after.max(up_to)))))
+    }
 
     /// Whether a reader with this filter and cursor may have missed an event that it could have received, and why. Exact as far as
     /// the store remembers, conservative beyond.

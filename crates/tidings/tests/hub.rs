@@ -1,7 +1,10 @@
 //! A hub inside a process: what publishers are answered and readers receive, across gaps, failures and the end.
 
-use std::time::Duration;
-use tidings::{Config, Cursor, Event, EventStream, Grant, Hub, Message, PublishError, SubscribeError, Subscription, TopicMatcher, wire};
+use std::{sync::Arc, time::Duration};
+use tidings::{
+    Config, Cursor, DiskOptions, DiskStore, Durability, Event, EventStore, EventStream, Grant, Hub, Keep, Message, PrefixRule,
+    PublishError, SubscribeError, Subscription, TopicMatcher, wire,
+};
 
 fn event(topic: &str, data: &str) -> Event {
     Event::new(topic, data).unwrap()
@@ -315,4 +318,94 @@ async fn leaving_is_noticed() {
     })
     .await
     .expect("the subscriber is gone");
+}
+
+fn keeps_latest(store: Option<Arc<dyn EventStore>>) -> Hub {
+    let mut config = Config::default();
+    let mut rule = PrefixRule::new("k");
+    rule.keep = Some(Keep::Latest);
+    config.prefixes = vec![rule];
+    config.window_events = 64;
+    let hub = Hub::builder().config(config);
+    match store {
+        Some(store) => hub.store(store).build().unwrap(),
+        None => hub.build().unwrap(),
+    }
+}
+
+/// Z-30: the latest of each topic and type first, in the order of the log, then every change; a cursor gets what came after it, and
+/// nobody gets anything twice.
+#[tokio::test]
+async fn the_latest_comes_first() {
+    let hub = keeps_latest(None);
+    let publish = async |topic: &str, kind: &str, data: &str| hub.publish(event(topic, data).with_type(kind).unwrap()).await.unwrap();
+    for (topic, kind, data) in
+        [("k/a", "", "old"), ("k/b", "", "b"), ("k/a", "x", "ax"), ("other", "", "o"), ("k/a", "", "a"), ("k/c", "", "c"), ("k/c", "", "")]
+    {
+        publish(topic, kind, data).await;
+    }
+    let mut live = hub.subscribe(to("k")).await.unwrap();
+    let mut one = hub.subscribe(Subscription::new(TopicMatcher::exact("k/b").unwrap())).await.unwrap();
+    let mut all = hub.subscribe(Subscription::new(TopicMatcher::all())).await.unwrap();
+    let mut elsewhere = hub.subscribe(to("other")).await.unwrap();
+    assert_eq!(data(&mut live, 3).await, ["b", "ax", "a"]);
+    assert_eq!(data(&mut one, 1).await, ["b"]);
+    assert_eq!(data(&mut all, 3).await, ["b", "ax", "a"]);
+    let last = publish("k/b", "", "b2").await;
+    publish("other", "", "o2").await;
+    assert_eq!(data(&mut live, 1).await, ["b2"]);
+    assert_eq!(data(&mut one, 1).await, ["b2"]);
+    assert_eq!(data(&mut all, 2).await, ["b2", "o2"]);
+    assert_eq!(data(&mut elsewhere, 1).await, ["o2"]);
+    publish("k/a", "", "a2").await;
+    let mut resumed = hub.subscribe(to("k").after(last.to_string())).await.unwrap();
+    assert_eq!(data(&mut resumed, 1).await, ["a2"], "with a cursor only what came after it");
+    // They outlive everything else, and everything that is kept begins with them.
+    for n in 0..100 {
+        publish("other", "", &n.to_string()).await;
+    }
+    let mut earliest = hub.subscribe(to("k").from_cursor(Cursor::Earliest)).await.unwrap();
+    assert_eq!(data(&mut earliest, 3).await, ["ax", "b2", "a2"]);
+    let mut again = hub.subscribe(to("k")).await.unwrap();
+    assert_eq!(data(&mut again, 3).await, ["ax", "b2", "a2"]);
+    // After a gap the one who wants no replay gets them too.
+    let mut broken = to("k").after("#00000000-0000000000000001");
+    broken.after_gap = Some(tidings::AfterGap::Live);
+    let mut broken = hub.subscribe(broken).await.unwrap();
+    assert_eq!(next(&mut broken).await.event_type, wire::GAP_TYPE);
+    assert_eq!(data(&mut broken, 3).await, ["ax", "b2", "a2"]);
+}
+
+/// Ten thousand topics come in pages, whole and in order, from memory and from disk, and then what happened meanwhile.
+#[tokio::test]
+async fn many_latest_events() {
+    const TOPICS: usize = 10_000;
+    let directory = tempfile::tempdir().unwrap();
+    let mut rule = PrefixRule::new("k");
+    rule.keep = Some(Keep::Latest);
+    let options = DiskOptions { retention_events: 50, durability: Durability::None, prefixes: vec![rule], ..DiskOptions::default() };
+    let disk: Arc<dyn EventStore> = Arc::new(DiskStore::open(directory.path(), options).unwrap());
+    for store in [None, Some(disk)] {
+        let hub = keeps_latest(store);
+        for round in 0..2 {
+            for n in 0..TOPICS {
+                hub.publish(event(&format!("k/{n}"), &format!("{n} {round}"))).await.unwrap();
+            }
+        }
+        let mut streams = Vec::new();
+        for _ in 0..3 {
+            streams.push(hub.subscribe(to("k")).await.unwrap());
+        }
+        // Perhaps before it was read: then only what replaced it comes, after the others.
+        hub.publish(event(&format!("k/{}", TOPICS - 1), "changed")).await.unwrap();
+        for stream in &mut streams {
+            let all = data(stream, TOPICS - 1).await;
+            assert!(all.into_iter().eq((0..TOPICS - 1).map(|n| format!("{n} 1"))));
+            let mut last = data(stream, 1).await;
+            if last == [format!("{} 1", TOPICS - 1)] {
+                last = data(stream, 1).await;
+            }
+            assert_eq!(last, ["changed"]);
+        }
+    }
 }

@@ -6,8 +6,8 @@ use std::{
 };
 use tempfile::TempDir;
 use tidings::{
-    DiskOptions, DiskStore, Event, EventId, EventStore, Filter, GapReason, Grant, KeyWindow, Matchers, MemoryStore, Once, OnceKey,
-    PageLimits, Record, Topic, TopicMatcher,
+    DiskOptions, DiskStore, Event, EventId, EventStore, Filter, GapReason, Grant, Keep, KeyWindow, Matchers, MemoryStore, Once, OnceKey,
+    PageLimits, PrefixRule, Record, Topic, TopicMatcher,
 };
 
 /// Keys count for a minute, three of them.
@@ -24,6 +24,25 @@ const STORES: &[(&str, Make)] = &[
         (Arc::new(DiskStore::open(directory.path(), options).unwrap()), Some(directory))
     }),
 ];
+
+/// The topics below `k` keep the latest, and two events; those below `few` three; all others eight.
+const CLASSES: &[(&str, fn() -> (Arc<dyn EventStore>, Option<TempDir>))] = &[
+    ("memory", || (Arc::new(MemoryStore::with_prefixes(usize::MAX, 8, &prefixes()).unwrap()), None)),
+    ("disk", || {
+        let directory = tempfile::tempdir().unwrap();
+        let options = DiskOptions { retention_events: 8, prefixes: prefixes(), ..DiskOptions::default() };
+        (Arc::new(DiskStore::open(directory.path(), options).unwrap()), Some(directory))
+    }),
+];
+
+fn prefixes() -> Vec<PrefixRule> {
+    let rule = |prefix: &str, events, keep| {
+        let mut rule = PrefixRule::new(prefix);
+        (rule.retention_events, rule.keep) = (Some(events), keep);
+        rule
+    };
+    vec![rule("k", 2, Some(Keep::Latest)), rule("few", 3, None)]
+}
 
 const ALL: PageLimits = PageLimits { bytes: usize::MAX, events: usize::MAX, scanned: usize::MAX };
 
@@ -307,4 +326,87 @@ async fn a_new_log_has_a_new_epoch() {
     for (_, make) in STORES {
         assert_ne!(make(1).0.bounds().epoch, make(1).0.bounds().epoch);
     }
+}
+
+async fn for_every_store_of_classes(behaviour: impl AsyncFn(Arc<dyn EventStore>)) {
+    for (name, make) in CLASSES {
+        println!("store: {name}");
+        let (store, _directory) = make();
+        behaviour(store).await;
+    }
+}
+
+fn sequences(page: &tidings::Page) -> Vec<u64> {
+    page.records.iter().map(|record| record.position().sequence).collect()
+}
+
+/// N-14: each class keeps what it may, and what it removes is told to those who may have lost some of it.
+#[tokio::test]
+async fn classes_are_counted_by_themselves() {
+    for_every_store_of_classes(async |store| {
+        append(&*store, &["few/a", "b", "few/b", "few/a", "few/b", "few/a", "b"]).await;
+        assert_eq!(read(&*store, 0, "few/a").await, (vec![4, 6], 7));
+        assert_eq!(read(&*store, 0, "few/b").await, (vec![5], 7));
+        assert_eq!(read(&*store, 0, "b").await, (vec![2, 7], 7), "another class");
+        let bounds = store.bounds();
+        assert!(bounds.low <= 1 && bounds.floor == 3, "{bounds:?}");
+        for (topic, after, told) in [("few/a", 0, true), ("few/a", 1, false), ("few/b", 2, true), ("few/b", 3, false), ("b", 0, false)] {
+            assert_eq!(store.missing_after(after, &filter(topic)).await.unwrap().is_some(), told, "{topic} after {after}");
+        }
+        let newest = store.newest(&Topic::parse("few/b").unwrap()).await.unwrap().unwrap();
+        assert!(newest.to_string().ends_with("05"), "{newest}");
+    })
+    .await;
+}
+
+/// N-14: who was told what is gone is told only of what goes after that.
+#[tokio::test]
+async fn what_is_known_to_be_gone_is_no_news() {
+    for_every_store_of_classes(async |store| {
+        append(&*store, &["few/a", "few/a", "few/a", "few/a", "b"]).await;
+        let lost = async |known: &[u64]| {
+            let everything = Filter::new(Matchers::all(), &Grant::open());
+            store.read_beyond(0, u64::MAX, &everything, known, ALL).await.unwrap().lost
+        };
+        let known = store.floors();
+        assert_eq!((lost(&[]).await, lost(&known).await), (Some(GapReason::Evicted), None));
+        append(&*store, &["b"]).await;
+        assert_eq!(lost(&known).await, None, "nothing went");
+        append(&*store, &["few/a"]).await;
+        assert_eq!(lost(&known).await, Some(GapReason::Evicted));
+        assert_eq!(lost(&store.floors()).await, None);
+    })
+    .await;
+}
+
+/// Z-30: the newest event of a topic and type stays until it is replaced, and one without data takes it back.
+#[tokio::test]
+async fn the_latest_outlives_retention() {
+    for_every_store_of_classes(async |store| {
+        let event = |topic: &str, kind: &str, data: &str| Record::draft(Event::new(topic, data).unwrap().with_type(kind).unwrap());
+        let all = Filter::new(Matchers::from(TopicMatcher::prefix("k").unwrap()), &Grant::open());
+        let latest = async || sequences(&store.read_latest(0, store.bounds().head, &all, ALL).await.unwrap());
+        let kept = async || sequences(&store.read_after(0, u64::MAX, &all, ALL).await.unwrap());
+        store.append(vec![event("k/a", "", "1"), event("k/a", "x", "2"), event("k/b", "message", "3")], 1).await.unwrap();
+        assert_eq!((latest().await, kept().await), (vec![1, 2, 3], vec![1, 2, 3]));
+        // Two more than there is room for, and untyped events are messages.
+        store.append(vec![event("k/b", "", "4"), event("k/a", "x", "5"), event("k/c", "", "6")], 1).await.unwrap();
+        assert_eq!((latest().await, kept().await), (vec![1, 4, 5, 6], vec![1, 4, 5, 6]));
+        assert_eq!(store.missing_after(1, &all).await.unwrap(), Some(GapReason::Evicted), "2 and 3 are gone");
+        assert_eq!(store.missing_after(3, &all).await.unwrap(), None);
+        let first = PageLimits { events: 1, ..ALL };
+        let page = store.read_latest(1, 5, &all, first).await.unwrap();
+        assert_eq!((sequences(&page), page.covered_through), (vec![4], 4));
+        let page = store.read_latest(4, 5, &all, first).await.unwrap();
+        assert_eq!((sequences(&page), page.covered_through), (vec![5], 5));
+        assert_eq!(store.newest(&Topic::parse("k/b").unwrap()).await.unwrap().unwrap().to_string()[25..], *"4");
+        // Taken back: the events without data are events like any other, and go like any other.
+        store.append(vec![event("k/a", "x", ""), event("k/b", "", "")], 1).await.unwrap();
+        assert_eq!((latest().await, kept().await), (vec![1, 6], vec![1, 6, 7, 8]));
+        store.append(vec![event("k/c", "", "9"), event("k/c", "", "10")], 1).await.unwrap();
+        assert_eq!((latest().await, kept().await), (vec![1, 10], vec![1, 9, 10]));
+        assert!(store.keeps_latest(all.matchers()));
+        assert_eq!(store.read_latest(0, 10, &filter("other"), ALL).await.unwrap().records.len(), 0);
+    })
+    .await;
 }

@@ -14,6 +14,13 @@ const NAMED: u8 = 4;
 const FIXED: usize = 18;
 
 impl Record {
+    /// Bytes of its stored form.
+    pub fn stored_len(&self) -> usize {
+        let name = |text: &Option<Box<str>>, len: usize| text.as_ref().map_or(0, |text| len + text.len());
+        let topics: usize = self.topics.iter().map(|topic| 2 + topic.as_str().len()).sum();
+        FIXED + topics + name(&self.event_type, 1) + name(&self.id, 2) + self.wire.len()
+    }
+
     /// Appends its stored form.
     pub fn put_stored(&self, to: &mut Vec<u8>) {
         let flag = |on: bool, bit: u8| if on { bit } else { 0 };
@@ -145,6 +152,8 @@ mod tests {
             let near = Record::draft(near).seal(AT, 5);
             let mut bytes = Vec::new();
             record.put_stored(&mut bytes);
+            prop_assert_eq!(record.stored_len(), bytes.len());
+            prop_assert_eq!(record.is_empty(), record.data().is_empty());
             for near in [&[], near.topics(), record.topics()] {
                 let read = Record::from_stored(AT, 5, &Bytes::from(bytes.clone()), near).expect("the stored form");
                 prop_assert_eq!(format!("{read:?}"), format!("{record:?}"));

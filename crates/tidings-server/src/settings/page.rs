@@ -38,7 +38,17 @@ prime = false          # as the setting `prime`
 end = \"abort\"          # as the setting `end`
 lag_policy = \"gap\"     # as the setting `lag-policy`
 heartbeat_form = \"event\"  # as the setting `heartbeat-form`
+
+[[prefix]]
+prefix = \"sysenv\"
+retention_bytes = \"64MiB\"  # as the setting `retention-bytes`, counted for these topics by themselves
+retention_age = \"1h\"       # as the setting `retention-age`
+retention_events = 100000  # as the setting `retention-events`
+keep = \"latest\"            # the newest event of each topic and type outlives retention, and comes first on connect
 ```
+
+What each of these does is told in [events that survive](durability.md). Presence events (topics below `/.well-known/mercure/subscriptions`) are kept
+for 10 minutes and within 64 MiB unless a table for that prefix says otherwise.
 ";
 
 /// The page as Markdown.

@@ -4,6 +4,7 @@
 //! during the incident it was meant to prevent. What a value means is the parent module's.
 
 use super::{Kind, SETTINGS, Setting, Settings, table};
+use crate::quantity;
 use std::{collections::BTreeMap, fs, path::Path};
 use tidings::PrefixRule;
 
@@ -152,9 +153,27 @@ fn prefix_rule(place: &str, table: toml::Value) -> Result<PrefixRule, String> {
             "prime" => rule.prime = Some(value.as_bool().ok_or_else(|| wrong("write true or false".into()))?),
             "end" => rule.end = Some(table::end_style(text()).map_err(wrong)?),
             "heartbeat_form" => rule.heartbeat_form = Some(table::heartbeat_form(text()).map_err(wrong)?),
+            "keep" => rule.keep = Some(table::keep(text()).map_err(wrong)?),
+            "retention_bytes" => rule.retention_bytes = Some(quantity::parse_size(text()).map_err(wrong)?),
+            "retention_age" => rule.retention_age = Some(quantity::parse_time(text()).map_err(wrong)?),
+            "retention_events" => {
+                let count = value.as_integer().and_then(|count| u64::try_from(count).ok()).filter(|&count| count > 0);
+                rule.retention_events = Some(count.ok_or_else(|| wrong("write a number, at least 1".into()))?);
+            }
             "lag_policy" => rule.lag_policy = Some(table::lag_policy(text()).map_err(wrong)?),
             _ => {
-                let known = ["prefix", "prime", "end", "lag_policy", "heartbeat_form"].map(str::to_owned);
+                let known = [
+                    "prefix",
+                    "prime",
+                    "end",
+                    "lag_policy",
+                    "heartbeat_form",
+                    "retention_bytes",
+                    "retention_age",
+                    "retention_events",
+                    "keep",
+                ]
+                .map(str::to_owned);
                 return Err(unknown("the setting", name, &format!(" of {place}"), known.into_iter()));
             }
         }
@@ -239,16 +258,22 @@ mod tests {
         let settings = from_file(
             "listen = '0.0.0.0:0'\ninsecure_open = true\nheartbeat = 'off'\nmax_age = '2h'\nconnections = 7\nwindow_bytes = '32MiB'\n\
              cors_origins = ['https://a.example', 'https://b.example']\npublish_origins = 'https://c.example'\n\
-             [[prefix]]\nprefix = 'chat'\nprime = false\nend = 'abort'\nheartbeat_form = 'event'\n[[prefix]]\nprefix = 'quotes'\nlag_policy = 'gap'\n",
+             [[prefix]]\nprefix = 'chat'\nprime = false\nend = 'abort'\nheartbeat_form = 'event'\n[[prefix]]\nprefix = 'quotes'\nlag_policy = 'gap'\n\
+             [[prefix]]\nprefix = 'figures'\nretention_bytes = '1MiB'\nretention_age = '10m'\nretention_events = 7\nkeep = 'latest'\n",
         )
         .unwrap();
         assert!(settings.insecure_open && settings.listen.port() == 0);
         assert_eq!((settings.hub.heartbeat, settings.hub.connections, settings.hub.window_bytes), (None, Some(7), 32 << 20));
         assert_eq!(settings.hub.cors_origins, ["https://a.example", "https://b.example"]);
         assert_eq!(settings.hub.publish_origins, ["https://c.example"]);
-        let [chat, quotes] = &settings.hub.prefixes[..] else { panic!("{:?}", settings.hub.prefixes) };
+        let [chat, quotes, figures] = &settings.hub.prefixes[..] else { panic!("{:?}", settings.hub.prefixes) };
         assert_eq!((&*chat.prefix, chat.prime, chat.end), ("chat", Some(false), Some(tidings::EndStyle::Abort)));
         assert_eq!((&*quotes.prefix, quotes.prime, quotes.lag_policy), ("quotes", None, Some(tidings::LagPolicy::Gap)));
+
+        let kept = (figures.retention_bytes, figures.retention_events, figures.keep);
+        assert_eq!(kept, (Some(1 << 20), Some(7), Some(tidings::Keep::Latest)));
+        assert_eq!((figures.retention_age, chat.retention_age), (Some(std::time::Duration::from_mins(10)), None));
+        assert_eq!(settings.disk().unwrap().unwrap().1.prefixes, settings.hub.prefixes, "the log has the same rules");
 
         for (text, complaint) in [
             ("hearbeat = '1s'", "the nearest name is `heartbeat`"),
@@ -265,6 +290,9 @@ mod tests {
             ("[prefix]\nprefix = 'a'", "begins with [[prefix]]"),
             ("[[prefix]]\nprime = true", "has no prefix"),
             ("[[prefix]]\nprefix = 'a'\nprimed = true", "the nearest name is `prime`"),
+            ("[[prefix]]\nprefix = 'a'\nkeep = 'last'", "not one of latest, nothing"),
+            ("[[prefix]]\nprefix = 'a'\nretention_bytes = 5", "is not a size"),
+            ("[[prefix]]\nprefix = 'a'\nretention_events = 0", "at least 1"),
             ("[[prefix]]\nprefix = 'a'\nend = 1", "not one of clean, abort"),
             ("drain_spread = '10m'", "must not be longer than drain-hard"),
             ("window_bytes = '1MiB'", "at most half of window-bytes"),

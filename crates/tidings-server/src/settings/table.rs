@@ -4,7 +4,7 @@
 
 use super::{Durable, Kind, Setting};
 use std::{net::SocketAddr, time::Duration};
-use tidings::{AfterGap, EndStyle, HeartbeatForm, LagPolicy, limits};
+use tidings::{AfterGap, EndStyle, HeartbeatForm, Keep, LagPolicy, limits};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -504,6 +504,14 @@ pub(super) fn lag_policy(text: &str) -> Result<LagPolicy, String> {
         "disconnect" => Ok(LagPolicy::Disconnect),
         "gap" => Ok(LagPolicy::Gap),
         _ => Err(format!("`{text}` is not one of disconnect, gap")),
+    }
+}
+
+pub(super) fn keep(text: &str) -> Result<Keep, String> {
+    match text {
+        "latest" => Ok(Keep::Latest),
+        "nothing" => Ok(Keep::Nothing),
+        _ => Err(format!("`{text}` is not one of latest, nothing")),
     }
 }
 

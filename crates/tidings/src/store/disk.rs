@@ -7,6 +7,8 @@
 mod bad_days;
 mod cached;
 #[cfg(test)]
+mod class_trials;
+#[cfg(test)]
 mod damage;
 mod directory;
 mod epoch;
@@ -16,7 +18,9 @@ mod format;
 mod index;
 mod keeper;
 mod keyring;
+mod ledger;
 mod log;
+mod names;
 mod overlay;
 mod places;
 mod recovery;
@@ -24,6 +28,7 @@ mod scan;
 mod segment;
 #[cfg(test)]
 mod simulated;
+mod standing;
 mod state;
 #[cfg(test)]
 mod trials;
@@ -31,6 +36,7 @@ mod verify;
 mod writer;
 
 use super::{Bounds, EventStore, Follower, KeyWindow, Once, OnceKey, PageLimits, Promises, StoreError, StoreFuture, StoreReport};
+use crate::PrefixRule;
 use cached::Cached;
 pub use directory::{LogDirectory, LogReport, MissingReport, SegmentReport};
 use files::{Directory, Files, TakeError};
@@ -38,6 +44,7 @@ use keeper::Keeper;
 use keyring::Keyring;
 use log::Log;
 use recovery::{Recovered, recover};
+use standing::Standing;
 use state::Durable;
 use std::{
     fmt, io,
@@ -46,7 +53,10 @@ use std::{
     thread::JoinHandle,
     time::Duration,
 };
-use tidings_core::{Draft, EventId, Filter, GapReason, Position, Topic, limits, shard::Page};
+use tidings_core::{
+    Draft, EventId, Filter, GapReason, Matchers, Position, Topic, limits,
+    shard::{Floors, Page},
+};
 use tokio::sync::oneshot;
 pub use verify::{Finding, Verified};
 use writer::{Queue, Waiting, Writer, store_error};
@@ -71,16 +81,20 @@ pub enum Durability {
 pub struct DiskOptions {
     /// When an event counts as kept.
     pub durability: Durability,
-    /// Bytes on disk, indexes included; beyond it the oldest segments are removed. The segment being written always stays.
+    /// Bytes on disk, indexes included; beyond it the oldest events are removed, by the segment. The segment being written always stays.
     pub retention_bytes: u64,
     /// Events; beyond it the oldest are no longer served, and removed by the segment.
     pub retention_events: u64,
-    /// Age after which events may be removed: a segment goes when its newest event is older.
+    /// Age after which events may be removed: those of a segment go when the newest of them is older.
     pub retention_age: Option<Duration>,
     /// Bytes after which a new segment is begun, from 64 KiB to 1 GiB.
     pub segment_bytes: u64,
     /// How long the keys of appends count, and how many (N-6). They outlive the events: retention has no part in it.
     pub keys: KeyWindow,
+    /// Exceptions for some topics: what [`PrefixRule`] says of retention and of what is kept. Topics whose rule limits something are a class of
+    /// retention: they are counted by themselves, and what they remove is told only to those who may have lost some of it. The canonical topic
+    /// of an event decides.
+    pub prefixes: Vec<PrefixRule>,
 }
 
 impl Default for DiskOptions {
@@ -92,6 +106,7 @@ impl Default for DiskOptions {
             retention_age: Some(Duration::from_millis(limits::RETENTION_MS)),
             segment_bytes: limits::SEGMENT_BYTES,
             keys: KeyWindow::default(),
+            prefixes: Vec::new(),
         }
     }
 }
@@ -147,12 +162,14 @@ struct Parts {
 }
 
 fn assemble(files: Arc<dyn Files>, options: DiskOptions, finished: Box<dyn Fn() + Send>) -> io::Result<Parts> {
-    let Recovered { epoch, durable, view, keyring, prior, kept, accepted_at, torn } = recover(&files, &options)?;
+    let Recovered { epoch, durable, rules, view, latest, gone, keyring, prior, kept, accepted_at, torn } = recover(&files, &options)?;
     let given = view.head;
-    let log = Arc::new(Log::new(Arc::new(Cached::new(files)), epoch, &options, view));
+    let log = Arc::new(Log::new(Arc::new(Cached::new(files)), epoch, rules, view, latest, gone));
+    log.find_latest()?;
+    let standing = Standing::new(&*log.files)?;
     let durable: Arc<Durable> = Arc::new(durable);
     let keyring = Arc::new(keyring);
-    let keeper = Keeper::new(log.clone(), durable.clone(), keyring.clone(), options.clone());
+    let keeper = Keeper::new(log.clone(), durable.clone(), keyring.clone(), standing);
     let writer = Writer {
         log: log.clone(),
         durable,
@@ -268,8 +285,32 @@ impl EventStore for DiskStore {
     }
 
     fn read_after<'a>(&'a self, after: u64, up_to: u64, filter: &'a Filter, limits: PageLimits) -> StoreFuture<'a, Page> {
+        self.read_beyond(after, up_to, filter, &[], limits)
+    }
+
+    fn floors(&self) -> Floors {
+        self.log.sight().floors
+    }
+
+    fn read_beyond<'a>(
+        &'a self,
+        after: u64,
+        up_to: u64,
+        filter: &'a Filter,
+        known: &'a [u64],
+        limits: PageLimits,
+    ) -> StoreFuture<'a, Page> {
+        let (filter, known) = (filter.clone(), known.to_vec());
+        self.read(move |log| log.read_beyond(after, up_to, &filter, &known, limits))
+    }
+
+    fn keeps_latest(&self, asked: &Matchers) -> bool {
+        self.log.rules.may_keep_latest(asked)
+    }
+
+    fn read_latest<'a>(&'a self, after: u64, up_to: u64, filter: &'a Filter, limits: PageLimits) -> StoreFuture<'a, Page> {
         let filter = filter.clone();
-        self.read(move |log| log.read_after(after, up_to, &filter, limits))
+        self.read(move |log| log.read_latest(after, up_to, &filter, limits))
     }
 
     fn missing_after<'a>(&'a self, after: u64, filter: &'a Filter) -> StoreFuture<'a, Option<GapReason>> {

@@ -1,9 +1,13 @@
-//! A store in memory: a bounded ring, for tests, for embedding and for ephemeral hubs. It promises nothing beyond the process's life.
+//! A store in memory: a bounded ring for each retention class, for tests, for embedding and for ephemeral hubs. It promises nothing
+//! beyond the process's life.
 
 use super::{
     Bounds, EventStore, Follower, KeyWindow, Once, OnceKey, PageLimits, Promises, StoreFuture, StoreReport,
     keys::{Entry, Keys, ids},
+    latest::{Latest, latest_within},
+    retention::{Gone, Limits, Rules},
 };
+use crate::PrefixRule;
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     fmt,
@@ -11,9 +15,12 @@ use std::{
     ops::Bound,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
-use tidings_core::{Draft, Epoch, EventId, Evicted, Filter, GapReason, Position, Record, Topic, Window, limits, shard::Page};
+use tidings_core::{
+    Draft, Epoch, EventId, Filter, GapReason, Matchers, Position, Record, Topic, Window, limits,
+    shard::{Floors, Page},
+};
 
-/// The ring, bounded in bytes and events.
+/// The rings, bounded in bytes and events.
 ///
 /// ```
 /// use tidings::{EventStore, MemoryStore};
@@ -28,30 +35,61 @@ pub struct MemoryStore {
 }
 
 struct Log {
-    window: Window,
-    evicted: Evicted,
+    rules: Rules,
+    /// A ring for each class of the rules.
+    rings: Vec<Ring>,
+    latest: Latest,
+    /// Those of the latest that have left their rings.
+    beside: BTreeMap<u64, Arc<Record>>,
+    /// How many events are there that have topics of several classes.
+    foreign: usize,
+    head: u64,
     /// Places of a publisher's id, oldest first (M-90).
     ids: HashMap<Box<str>, VecDeque<u64>>,
     /// Newest event of each topic that has one.
     topics: BTreeMap<Topic, u64>,
     accepted_at: u64,
     keys: Keys,
-    /// When the newest event was accepted that is gone.
-    evicted_at: u64,
+}
+
+struct Ring {
+    window: Window,
+    gone: Gone,
+    /// When its newest event was accepted that is gone.
+    gone_at: u64,
+    age_ms: Option<u64>,
 }
 
 impl MemoryStore {
     /// An empty log with a new epoch. Fails only where the system has no random bytes.
     pub fn new(max_bytes: usize, max_events: usize) -> Result<MemoryStore, getrandom::Error> {
+        MemoryStore::with_prefixes(max_bytes, max_events, &[])
+    }
+
+    /// The same with exceptions for some topics: what [`PrefixRule`] says of retention and of what is kept. Each prefix that limits something
+    /// has its own room beside the rest, and presence has a quarter of what the rest has, or 64 MiB. Ages are looked at when something is
+    /// appended.
+    pub fn with_prefixes(max_bytes: usize, max_events: usize, prefixes: &[PrefixRule]) -> Result<MemoryStore, getrandom::Error> {
         let epoch = Epoch(getrandom::u32()?);
+        let rules = Rules::new(Limits::new(max_bytes as u64, max_events as u64, None), prefixes, std::iter::empty());
+        let ring = |(class, limits): (usize, Limits)| Ring {
+            window: Window::new(0, limits.bytes as usize, limits.events as usize),
+            gone: Gone::blank(class, 0, 0),
+            gone_at: 0,
+            age_ms: limits.age_ms,
+        };
+        let rings = rules.classes().iter().map(|class| class.limits).enumerate().map(ring).collect();
         let log = Log {
-            window: Window::new(0, max_bytes, max_events),
-            evicted: Evicted::new(0, limits::EVICTED_AUDIENCES, limits::EVICTED_BYTES),
+            rules,
+            rings,
+            latest: latest_within(max_bytes as u64 / 2),
+            beside: BTreeMap::new(),
+            foreign: 0,
+            head: 0,
             ids: HashMap::new(),
             topics: BTreeMap::new(),
             accepted_at: 0,
             keys: Keys::new(KeyWindow::default()),
-            evicted_at: 0,
         };
         Ok(MemoryStore { epoch, log: Mutex::new(log), follower: OnceLock::new() })
     }
@@ -66,13 +104,14 @@ impl MemoryStore {
     /// Appends under the lock, so that whoever follows gets the batches in the order of the log.
     fn append_to(&self, log: &mut Log, batch: Vec<Draft>, now: u64) -> Vec<Arc<Record>> {
         log.accepted_at = log.accepted_at.max(now);
-        let (mut sequence, accepted_at) = (log.window.head(), log.accepted_at);
+        let (mut sequence, accepted_at) = (log.head, log.accepted_at);
         let seal = |draft: Draft| {
             sequence += 1;
             Arc::new(draft.seal(Position { epoch: self.epoch, sequence }, accepted_at))
         };
         let records: Vec<Arc<Record>> = batch.into_iter().map(seal).collect();
         log.push(&records);
+        log.retain(now);
         log.keys.forget(accepted_at);
         if let Some(follower) = self.follower.get() {
             follower(&records);
@@ -90,60 +129,192 @@ impl Log {
     /// Appends records in order. Of those in a row with the same topics only the last is the topics' newest, both where they come in and
     /// where they leave.
     fn push(&mut self, records: &[Arc<Record>]) {
-        let Log { window, evicted, ids, topics, evicted_at, .. } = self;
-        let mut left: Option<Arc<Record>> = None;
         for run in records.chunk_by(|one, next| one.topics() == next.topics()) {
             let newest = &run[run.len() - 1];
             for topic in newest.topics() {
-                match topics.get_mut(topic) {
+                match self.topics.get_mut(topic) {
                     Some(sequence) => *sequence = newest.position().sequence,
-                    None => drop(topics.insert(topic.clone(), newest.position().sequence)),
+                    None => drop(self.topics.insert(topic.clone(), newest.position().sequence)),
                 }
             }
+            let class = self.rules.class_of(newest.topics());
+            if self.rules.is_foreign(class, newest.topics()) {
+                self.foreign += run.len();
+            }
+            let keeps = self.rules.keeps_latest(newest.topics());
+            let mut left = Vec::new();
             for record in run {
+                self.head = record.position().sequence;
                 if let Some(id) = record.publisher_id() {
-                    ids.entry(id.into()).or_default().push_back(record.position().sequence);
+                    self.ids.entry(id.into()).or_default().push_back(record.position().sequence);
                 }
-                window.push(record.clone(), |old| {
-                    evicted.push(&old);
-                    *evicted_at = old.accepted_at();
-                    if let Some(id) = old.publisher_id() {
-                        forget_id(ids, id);
-                    }
-                    if let Some(before) = left.take_if(|before| before.topics() != old.topics()) {
-                        forget_topics(topics, &before);
-                    }
-                    left = Some(old);
-                });
+                if keeps {
+                    self.replace(record);
+                }
+                self.rings[class].window.push(record.clone(), |old| left.push(old));
+            }
+            self.leave(class, left);
+        }
+    }
+
+    /// Takes one in that is the latest now.
+    fn replace(&mut self, record: &Record) {
+        let Log { rules, latest, beside, .. } = self;
+        let mut gone = Vec::new();
+        latest.push(rules, record, |sequence, _| gone.extend(beside.remove(&sequence)));
+        for old in gone {
+            let class = self.rules.class_of(old.topics());
+            self.forget(class, &old, false);
+        }
+    }
+
+    /// Some have left the ring of their class, in order.
+    fn leave(&mut self, class: usize, left: Vec<Arc<Record>>) {
+        for (at, old) in left.iter().enumerate() {
+            if self.latest.contains(old.position().sequence) {
+                self.beside.insert(old.position().sequence, old.clone());
+            } else {
+                let newer = left.get(at + 1).is_some_and(|next| next.topics() == old.topics());
+                self.forget(class, old, newer);
             }
         }
-        if let Some(last) = left {
-            forget_topics(topics, &last);
+    }
+
+    /// One is gone for good; or it is known that there is a newer one with the same topics.
+    fn forget(&mut self, class: usize, old: &Record, newer: bool) {
+        let ring = &mut self.rings[class];
+        ring.gone.push(&self.rules, class, old);
+        ring.gone_at = ring.gone_at.max(old.accepted_at());
+        let sequence = old.position().sequence;
+        if let Some(id) = old.publisher_id()
+            && let Some(places) = self.ids.get_mut(id)
+        {
+            if let Ok(at) = places.binary_search(&sequence) {
+                places.remove(at);
+            }
+            if places.is_empty() {
+                self.ids.remove(id);
+            }
         }
+        let among_others = self.foreign > 0 || !self.beside.is_empty();
+        if self.rules.is_foreign(class, old.topics()) {
+            self.foreign -= 1;
+        }
+        for topic in old.topics().iter().filter(|_| !newer) {
+            if self.topics.get(topic) == Some(&sequence) {
+                // Older ones can only be there where events of several classes share a topic, or some are kept longer than others.
+                match among_others.then(|| self.newest_with(topic)).flatten() {
+                    Some(older) => drop(self.topics.insert(topic.clone(), older)),
+                    None => drop(self.topics.remove(topic)),
+                }
+            }
+        }
+    }
+
+    fn newest_with(&self, topic: &Topic) -> Option<u64> {
+        let all = self.rings.iter().flat_map(|ring| ring.window.after(0)).chain(self.beside.values());
+        all.filter(|record| record.topics().contains(topic)).map(|record| record.position().sequence).max()
+    }
+
+    /// Removes what is too old.
+    fn retain(&mut self, now: u64) {
+        for class in 0..self.rings.len() {
+            let Some(age) = self.rings[class].age_ms else { continue };
+            let window = &mut self.rings[class].window;
+            let mut left = Vec::new();
+            while window.first().is_some_and(|oldest| oldest.accepted_at().saturating_add(age) < now) {
+                left.extend(window.pop_oldest());
+            }
+            self.leave(class, left);
+        }
+    }
+
+    fn floor(&self) -> u64 {
+        self.rings.iter().map(|ring| ring.window.floor()).max().unwrap_or(0)
+    }
+
+    /// Nothing is kept up to here.
+    fn low(&self) -> u64 {
+        let first = self.rings.iter().filter_map(|ring| ring.window.first()).chain(self.beside.values().next());
+        first.map(|record| record.position().sequence - 1).min().unwrap_or(self.head)
+    }
+
+    fn get(&self, sequence: u64) -> Option<&Arc<Record>> {
+        self.rings.iter().find_map(|ring| ring.window.get(sequence)).or_else(|| self.beside.get(&sequence))
     }
 
     fn id_at(&self, sequence: u64) -> Option<EventId> {
-        self.window.get(sequence).map(|record| record.id())
+        self.get(sequence).map(|record| record.id())
+    }
+
+    /// Whether something after a place is gone that a reader wants and has not been told of.
+    fn may_miss(&self, after: u64, filter: &Filter, known: &[u64]) -> bool {
+        self.rings.iter().enumerate().any(|(class, ring)| {
+            let after = after.max(known.get(class).copied().unwrap_or(0));
+            after < ring.window.floor() && ring.gone.may_miss(&self.rules, class, after, filter)
+        })
+    }
+
+    /// Everything after a place, in order.
+    fn after(&self, after: u64) -> Merged<'_> {
+        let rings = self.rings.iter().map(|ring| Box::new(ring.window.after(after)) as Box<dyn Iterator<Item = _>>);
+        let beside = self.beside.range((Bound::Excluded(after), Bound::Unbounded)).map(|(_, record)| record);
+        Merged::new(rings.chain([Box::new(beside) as Box<_>]), false)
+    }
+
+    /// Everything that is there, from the newest to the oldest.
+    fn newest_first(&self) -> Merged<'_> {
+        let rings = self.rings.iter().map(|ring| Box::new(ring.window.after(0).rev()) as Box<dyn Iterator<Item = _>>);
+        Merged::new(rings.chain([Box::new(self.beside.values().rev()) as Box<_>]), true)
     }
 }
 
-/// The oldest event with this id is gone.
-fn forget_id(ids: &mut HashMap<Box<str>, VecDeque<u64>>, id: &str) {
-    if let Some(places) = ids.get_mut(id) {
-        places.pop_front();
-        if places.is_empty() {
-            ids.remove(id);
+type Run<'a> = Box<dyn Iterator<Item = &'a Arc<Record>> + 'a>;
+
+/// Several runs in order as one, each with what it gives next.
+struct Merged<'a> {
+    runs: Vec<(&'a Arc<Record>, Run<'a>)>,
+    descending: bool,
+}
+
+impl<'a> Merged<'a> {
+    fn new(runs: impl Iterator<Item = Run<'a>>, descending: bool) -> Merged<'a> {
+        Merged { runs: runs.filter_map(|mut run| Some((run.next()?, run))).collect(), descending }
+    }
+}
+
+impl<'a> Iterator for Merged<'a> {
+    type Item = &'a Arc<Record>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let sequence = |(_, (next, _)): &(usize, &(&Arc<Record>, _))| next.position().sequence;
+        let runs = self.runs.iter().enumerate();
+        let (at, _) = if self.descending { runs.max_by_key(sequence) } else { runs.min_by_key(sequence) }?;
+        let (next, run) = &mut self.runs[at];
+        match run.next() {
+            Some(further) => Some(std::mem::replace(next, further)),
+            None => Some(self.runs.swap_remove(at).0),
         }
     }
 }
 
-/// A record is gone, and everything before it.
-fn forget_topics(topics: &mut BTreeMap<Topic, u64>, record: &Record) {
-    for topic in record.topics() {
-        if topics.get(topic) == Some(&record.position().sequence) {
-            topics.remove(topic);
+/// A page of what comes, in order.
+fn page<'a>(records: impl Iterator<Item = &'a Arc<Record>>, after: u64, end: u64, filter: &Filter, limits: PageLimits) -> Page {
+    let mut page = Page::new(Vec::new(), after);
+    let mut bytes = 0;
+    for (scanned, record) in records.take_while(|record| record.position().sequence <= end).enumerate() {
+        let too_many = !page.records.is_empty() && bytes + record.cost() > limits.bytes;
+        if scanned == limits.scanned || page.records.len() == limits.events || too_many {
+            return page;
         }
+        if filter.wants_record(record) {
+            bytes += record.cost();
+            page.records.push(record.clone());
+        }
+        page.covered_through = record.position().sequence;
     }
+    page.covered_through = page.covered_through.max(end);
+    page
 }
 
 impl EventStore for MemoryStore {
@@ -153,7 +324,7 @@ impl EventStore for MemoryStore {
 
     fn bounds(&self) -> Bounds {
         let log = self.log();
-        Bounds { epoch: self.epoch, floor: log.window.floor(), head: log.window.head() }
+        Bounds { epoch: self.epoch, low: log.low(), floor: log.floor(), head: log.head }
     }
 
     fn append(&self, batch: Vec<Draft>, now: u64) -> StoreFuture<'_, Vec<EventId>> {
@@ -180,50 +351,65 @@ impl EventStore for MemoryStore {
     }
 
     fn read_after<'a>(&'a self, after: u64, up_to: u64, filter: &'a Filter, limits: PageLimits) -> StoreFuture<'a, Page> {
+        self.read_beyond(after, up_to, filter, &[], limits)
+    }
+
+    fn floors(&self) -> Floors {
+        self.log().rings.iter().map(|ring| ring.window.floor()).collect()
+    }
+
+    fn read_beyond<'a>(
+        &'a self,
+        after: u64,
+        up_to: u64,
+        filter: &'a Filter,
+        known: &'a [u64],
+        limits: PageLimits,
+    ) -> StoreFuture<'a, Page> {
         let log = self.log();
-        let lost = log.evicted.may_miss(after, filter).then_some(GapReason::Evicted);
-        let mut records: Vec<Arc<Record>> = Vec::new();
-        let (mut bytes, mut covered, mut complete) = (0, after, true);
-        for (scanned, record) in log.window.after(after).take_while(|record| record.position().sequence <= up_to).enumerate() {
-            if scanned == limits.scanned || records.len() == limits.events || (!records.is_empty() && bytes + record.cost() > limits.bytes)
-            {
-                complete = false;
-                break;
-            }
-            if filter.wants_record(record) {
-                bytes += record.cost();
-                records.push(record.clone());
-            }
-            covered = record.position().sequence;
-        }
-        let covered = if complete { covered.max(up_to.min(log.window.head())) } else { covered };
-        let mut page = Page::new(records, covered);
-        page.lost = lost;
+        let mut page = page(log.after(after), after, up_to.min(log.head), filter, limits);
+        page.lost = log.may_miss(after, filter, known).then_some(GapReason::Evicted);
         Box::pin(ready(Ok(page)))
     }
 
+    fn keeps_latest(&self, asked: &Matchers) -> bool {
+        self.log().rules.may_keep_latest(asked)
+    }
+
+    fn read_latest<'a>(&'a self, after: u64, up_to: u64, filter: &'a Filter, limits: PageLimits) -> StoreFuture<'a, Page> {
+        let log = self.log();
+        let wanted = log.latest.wanted(after, up_to, filter);
+        let records = wanted.iter().filter_map(|&sequence| log.get(sequence));
+        Box::pin(ready(Ok(page(records, after, up_to, filter, limits))))
+    }
+
     fn missing_after<'a>(&'a self, after: u64, filter: &'a Filter) -> StoreFuture<'a, Option<GapReason>> {
-        Box::pin(ready(Ok(self.log().evicted.may_miss(after, filter).then_some(GapReason::Evicted))))
+        Box::pin(ready(Ok(self.log().may_miss(after, filter, &[]).then_some(GapReason::Evicted))))
     }
 
     fn since<'a>(&'a self, moment: u64, filter: &'a Filter) -> StoreFuture<'a, (u64, Option<GapReason>)> {
         let log = self.log();
-        let missing = log.window.floor() > 0 && log.evicted_at >= moment && log.evicted.may_miss(0, filter);
-        Box::pin(ready(Ok((log.window.before(moment), missing.then_some(GapReason::Evicted)))))
+        // Times never decrease in the order of the log, of each ring and of all.
+        let before = log.rings.iter().map(|ring| ring.window.before(moment)).max().unwrap_or(0);
+        let missing = log
+            .rings
+            .iter()
+            .enumerate()
+            .any(|(class, ring)| ring.window.floor() > 0 && ring.gone_at >= moment && ring.gone.may_miss(&log.rules, class, 0, filter));
+        Box::pin(ready(Ok((before, missing.then_some(GapReason::Evicted)))))
     }
 
     fn last<'a>(&'a self, count: usize, filter: &'a Filter) -> StoreFuture<'a, u64> {
         let log = self.log();
-        if count == 0 {
-            return Box::pin(ready(Ok(log.window.head())));
-        }
-        let (mut left, mut after) = (count, log.window.floor());
-        for record in log.window.after(0).rev().take(limits::LAST_SCAN) {
-            after = record.position().sequence - 1;
-            left -= usize::from(filter.wants_record(record));
-            if left == 0 {
+        let (mut left, mut after) = (count, if count == 0 { log.head } else { log.low() });
+        let mut scanned = 0;
+        for record in log.newest_first() {
+            if left == 0 || scanned == limits::LAST_SCAN {
                 break;
             }
+            scanned += 1;
+            left -= usize::from(filter.wants_record(record));
+            after = record.position().sequence - 1;
         }
         Box::pin(ready(Ok(after)))
     }
@@ -260,6 +446,8 @@ impl fmt::Debug for MemoryStore {
     /// Sizes, not contents: a log in a log file helps nobody and may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let log = self.log();
-        f.debug_struct("MemoryStore").field("events", &log.window.len()).field("bytes", &log.window.bytes()).finish_non_exhaustive()
+        let (events, bytes) =
+            log.rings.iter().fold((0, 0), |(events, bytes), ring| (events + ring.window.len(), bytes + ring.window.bytes()));
+        f.debug_struct("MemoryStore").field("events", &events).field("bytes", &bytes).finish_non_exhaustive()
     }
 }

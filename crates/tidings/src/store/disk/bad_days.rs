@@ -30,9 +30,9 @@ fn append(writer: &mut Writer, data: &[&str], now: u64) -> Result<Once, StoreErr
 fn read(log: &super::log::Log) -> Vec<(String, u64)> {
     let filter = Filter::new(Matchers::all(), &Grant::full());
     let bounds = log.bounds();
-    let (mut events, mut after) = (Vec::new(), bounds.floor);
+    let (mut events, mut after) = (Vec::new(), bounds.low);
     while after < bounds.head {
-        let page = log.read_after(after, bounds.head, &filter, PageLimits { bytes: 1 << 20, events: 100, scanned: 1_000 }).unwrap();
+        let page = log.read_beyond(after, bounds.head, &filter, &[], PageLimits { bytes: 1 << 20, events: 100, scanned: 1_000 }).unwrap();
         assert_eq!(page.lost, None);
         events.extend(page.records.iter().map(|record| (record.data().into_owned(), record.accepted_at())));
         after = page.covered_through;
@@ -135,7 +135,7 @@ fn the_clock_jumps() {
     let after = |moment| {
         let (place, missing) = log.since(moment, &filter).unwrap();
         assert_eq!(missing, None);
-        let page = log.read_after(place, u64::MAX, &filter, PageLimits { bytes: 1 << 20, events: 100, scanned: 100 }).unwrap();
+        let page = log.read_beyond(place, u64::MAX, &filter, &[], PageLimits { bytes: 1 << 20, events: 100, scanned: 100 }).unwrap();
         page.records.len()
     };
     assert_eq!([9, 10, 11, 12, 13].map(|hour| after(hour * HOUR)), [6, 6, 5, 1, 0]);

@@ -60,7 +60,7 @@ fn read(log: &Log, matcher: TopicMatcher) -> (BTreeMap<u64, String>, Vec<(u64, u
     let (mut after, head) = (log.bounds().floor, log.bounds().head);
     let (mut events, mut gone) = (BTreeMap::new(), Vec::new());
     while after < head {
-        let page = log.read_after(after, head, &filter, PageLimits { bytes: 4_000, events: 7, scanned: 100 }).unwrap();
+        let page = log.read_beyond(after, head, &filter, &[], PageLimits { bytes: 4_000, events: 7, scanned: 100 }).unwrap();
         assert!(page.covered_through > after, "no progress after {after}");
         if page.lost.is_some() {
             let to = page.records.first().map_or(page.covered_through, |record| record.position().sequence - 1);
@@ -158,10 +158,11 @@ fn damage_before_a_later_sync_is_told() {
     let Parts { log, .. } = open(&disk);
     let (events, gone) = read(&log, TopicMatcher::all());
     assert!(!gone.is_empty() && events.len() < all.len());
-    let reason = log.read_after(
+    let reason = log.read_beyond(
         gone[0].0,
         u64::MAX,
         &Filter::new(Matchers::all(), &Grant::full()),
+        &[],
         PageLimits { bytes: 1, events: 1, scanned: 100 },
     );
     assert_eq!(reason.unwrap().lost, Some(GapReason::Damaged));

@@ -4,31 +4,41 @@
 
 use super::{
     files::Files,
-    format::{check_version, invalid, u16_at, u32_at, u64_at},
+    format::{Removed, invalid, u16_at, u32_at, u64_at},
 };
-use std::{io, sync::Arc};
-use tidings_core::{Epoch, Evicted, Topic, limits};
+use crate::store::retention::{Gone, Rules};
+use std::{collections::BTreeMap, io};
+use tidings_core::{Epoch, Topic};
 
 const NAME: &str = "evicted";
 const NEW: &str = "evicted.new";
 const MAGIC: &[u8; 8] = b"TIDGONE\n";
-const HEADER: usize = 32;
+/// Since 2 it is told by class. One of another version is as good as none.
+const VERSION: u16 = 2;
+const HEADER: usize = 20;
 
 /// Writes it down, as far as that works.
-pub(super) fn save(files: &dyn Files, epoch: Epoch, through: u64, evicted: &Evicted) {
+pub(super) fn save(files: &dyn Files, epoch: Epoch, rules: &Rules, gone: &[Gone]) {
     let mut bytes = Vec::from(MAGIC);
-    bytes.extend(super::format::VERSION.to_le_bytes());
+    bytes.extend(VERSION.to_le_bytes());
     bytes.extend([0; 2]);
     bytes.extend(epoch.0.to_le_bytes());
-    bytes.extend(through.to_le_bytes());
-    bytes.extend(evicted.forgotten().to_le_bytes());
-    for (sequence, topics, private) in evicted.remembered() {
-        bytes.extend(sequence.to_le_bytes());
-        bytes.push(private.into());
-        bytes.extend((topics.len() as u16).to_le_bytes());
-        for topic in topics {
-            bytes.extend((topic.as_str().len() as u16).to_le_bytes());
-            bytes.extend(topic.as_str().as_bytes());
+    bytes.extend((gone.len() as u32).to_le_bytes());
+    for (class, gone) in rules.classes().iter().zip(gone) {
+        let [public, private] = gone.evicted.forgotten();
+        for number in [gone.noted, gone.foreign, public, private, gone.evicted.remembered().count() as u64] {
+            bytes.extend(number.to_le_bytes());
+        }
+        bytes.extend((class.prefix.len() as u16).to_le_bytes());
+        bytes.extend(class.prefix.as_bytes());
+        for (sequence, topics, private) in gone.evicted.remembered() {
+            bytes.extend(sequence.to_le_bytes());
+            bytes.push(private.into());
+            bytes.extend((topics.len() as u16).to_le_bytes());
+            for topic in topics {
+                bytes.extend((topic.as_str().len() as u16).to_le_bytes());
+                bytes.extend(topic.as_str().as_bytes());
+            }
         }
     }
     let checksum = crc32c::crc32c(&bytes);
@@ -43,94 +53,146 @@ pub(super) fn save(files: &dyn Files, epoch: Epoch, through: u64, evicted: &Evic
     }
 }
 
-/// What is remembered of everything removed up to a sequence: nothing in particular, if there is no file that knows all of it.
-pub(super) fn load(files: &dyn Files, epoch: Epoch, removed: u64) -> Evicted {
-    let blank = |before| Evicted::new(before, limits::EVICTED_AUDIENCES, limits::EVICTED_BYTES);
-    let read = || -> io::Result<Evicted> {
+/// What is remembered of what each class has removed, as far as the state says it did, and that of classes that are no more: those
+/// topics belong to others now. Nothing in particular is remembered of a class that removed more than the file knows of.
+pub(super) fn load(files: &dyn Files, epoch: Epoch, rules: &Rules, then: &[Removed], now: &[Removed]) -> Vec<Gone> {
+    let read = || -> io::Result<BTreeMap<Box<str>, Gone>> {
         let file = files.open(NAME)?;
         let mut bytes = vec![0; file.len()? as usize];
         let count = file.read_at(&mut bytes, 0)?;
         bytes.truncate(count);
-        parse(&bytes, epoch, removed, blank).ok_or_else(|| invalid("it does not check"))
+        parse(&bytes, epoch).ok_or_else(|| invalid("it does not check"))
     };
-    if removed == 0 {
-        return blank(0);
-    }
-    read().unwrap_or_else(|error| {
+    let known = if then.iter().all(|class| class.through == 0) { Ok(BTreeMap::new()) } else { read() };
+    let known = known.unwrap_or_else(|error| {
         tracing::info!(%error, "which topics were removed is not known; readers behind the oldest event are told of a gap");
-        blank(removed)
-    })
+        BTreeMap::new()
+    });
+    let mut gone: Vec<Gone> = now.iter().enumerate().map(|(class, now)| Gone::blank(class, now.through, 0)).collect();
+    for (class, now) in now.iter().enumerate() {
+        gone[class].foreign = now.foreign;
+    }
+    for then in then {
+        let here = now.iter().position(|now| now.prefix == then.prefix);
+        // Of all classes that may have its topics now, if it is no more: of those it was itself part of.
+        let class = here.unwrap_or_else(|| rules.class_of(&[Topic::stored(&then.prefix)]));
+        match known.get(&then.prefix).filter(|known| known.through >= then.through) {
+            Some(known) => {
+                gone[class].evicted.forget(known.evicted.forgotten());
+                gone[class].foreign = gone[class].foreign.max(known.foreign).max(then.foreign);
+                for (sequence, topics, private) in known.evicted.remembered() {
+                    gone[class].remember(rules, class, sequence, topics.into(), private);
+                }
+            }
+            None => gone[class].evicted.forget([then.through; 2]),
+        }
+    }
+    // A class that is new was part of another, and of what that one has forgotten nobody knows whose it was.
+    for (class, now) in now.iter().enumerate().filter(|(_, now)| then.iter().all(|then| then.prefix != now.prefix)) {
+        for of in 0..gone.len() {
+            let [public, private] = gone[of].evicted.forgotten();
+            gone[of].foreign = gone[of].foreign.max(now.through).max(public).max(private);
+        }
+        gone[class].foreign = gone[class].foreign.max(now.foreign);
+    }
+    gone
 }
 
-/// Whether the file is what was written, if there is one.
-pub(super) fn check(files: &dyn Files) -> io::Result<()> {
-    let file = match files.open(NAME) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other?,
-    };
-    let mut bytes = vec![0; file.len()? as usize];
-    let count = file.read_at(&mut bytes, 0)?;
-    let whole = bytes.get(..count).and_then(|bytes| bytes.split_at_checked(count.checked_sub(4)?));
-    let checks = whole.is_some_and(|(contents, checksum)| crc32c::crc32c(contents) == u32_at(checksum, 0));
-    if checks { Ok(()) } else { Err(invalid("it does not check")) }
-}
-
-fn parse(bytes: &[u8], epoch: Epoch, removed: u64, blank: impl Fn(u64) -> Evicted) -> Option<Evicted> {
+fn parse(bytes: &[u8], epoch: Epoch) -> Option<BTreeMap<Box<str>, Gone>> {
     let (contents, checksum) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
     let checks = contents.len() >= HEADER && contents[..8] == *MAGIC && crc32c::crc32c(contents) == u32_at(checksum, 0);
-    if !checks || check_version(contents, "the file of removed topics").is_err() || u32_at(contents, 12) != epoch.0 {
+    if !checks || u16_at(contents, 8) != VERSION || u32_at(contents, 12) != epoch.0 {
         return None;
     }
-    // One that knows more than was removed comes from a removal that was not finished; one that knows less is of no use.
-    if u64_at(contents, 16) < removed {
-        return None;
-    }
-    let mut evicted = blank(u64_at(contents, 24));
     let mut rest = &contents[HEADER..];
-    while !rest.is_empty() {
-        let (fixed, after) = rest.split_at_checked(11)?;
+    let mut take = |len: usize| {
+        let (part, after) = rest.split_at_checked(len)?;
         rest = after;
-        let topics = (0..u16_at(fixed, 9)).map(|_| {
-            let (len, after) = rest.split_at_checked(2)?;
-            let (name, after) = after.split_at_checked(u16_at(len, 0).into())?;
-            rest = after;
-            Some(Topic::stored(std::str::from_utf8(name).ok()?))
-        });
-        let topics: Arc<[Topic]> = topics.collect::<Option<Vec<Topic>>>()?.into();
-        evicted.remember(u64_at(fixed, 0), topics, fixed[8] != 0);
+        Some(part)
+    };
+    let mut all = BTreeMap::new();
+    for _ in 0..u32_at(contents, 16) {
+        let fixed = take(42)?;
+        let prefix: Box<str> = std::str::from_utf8(take(u16_at(fixed, 40).into())?).ok()?.into();
+        let mut gone = Gone::blank(0, u64_at(fixed, 0), 0);
+        gone.foreign = u64_at(fixed, 8);
+        gone.evicted.forget([u64_at(fixed, 16), u64_at(fixed, 24)]);
+        for _ in 0..u64_at(fixed, 32) {
+            let fixed = take(11)?;
+            let (sequence, private) = (u64_at(fixed, 0), fixed[8] != 0);
+            let topics = (0..u16_at(fixed, 9)).map(|_| {
+                let len = u16_at(take(2)?, 0);
+                Some(Topic::stored(std::str::from_utf8(take(len.into())?).ok()?))
+            });
+            gone.evicted.remember(sequence, topics.collect::<Option<Vec<Topic>>>()?.into(), private);
+        }
+        all.insert(prefix, gone);
     }
-    Some(evicted)
+    Some(all)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::disk::simulated::Simulated;
+    use crate::{
+        PrefixRule,
+        store::{disk::simulated::Simulated, retention::Limits},
+    };
     use tidings_core::{Filter, Grant, Matchers, TopicMatcher};
 
-    /// N-14: after a restart too only those are told who can have lost something, as long as the file is whole.
+    fn rules(prefixes: &[&str]) -> Rules {
+        let rule = |prefix: &&str| {
+            let mut rule = PrefixRule::new(*prefix);
+            rule.retention_events = Some(1);
+            rule
+        };
+        Rules::new(Limits::new(100, 100, None), &prefixes.iter().map(rule).collect::<Vec<_>>(), std::iter::empty())
+    }
+
+    fn removed(rules: &Rules, through: impl Fn(&str) -> u64) -> Vec<Removed> {
+        rules.classes().iter().map(|class| Removed { prefix: class.prefix.clone(), through: through(&class.prefix), foreign: 0 }).collect()
+    }
+
+    fn told(rules: &Rules, gone: &[Gone]) -> [[bool; 3]; 4] {
+        let filter = |topic: &str| Filter::new(Matchers::from(TopicMatcher::exact(topic).unwrap()), &Grant::open());
+        let one = |after: u64, topic: &str| gone.iter().enumerate().any(|(class, gone)| gone.may_miss(rules, class, after, &filter(topic)));
+        ["a", "b", "d", "x/y"].map(|topic| [0, 3, 6].map(|after| one(after, topic)))
+    }
+
+    /// N-14: after a restart too only those are told who can have lost something, as long as the file is whole, and whatever becomes of
+    /// the rules.
     #[test]
     fn remembered_across_restarts() {
         let disk = Simulated::new(1, None);
-        let filter = |topic: &str| Filter::new(Matchers::from(TopicMatcher::exact(topic).unwrap()), &Grant::open());
-        let mut evicted = load(&disk, Epoch(7), 0);
-        evicted.remember(3, [Topic::stored("a")].into(), false);
-        evicted.remember(5, [Topic::stored("b"), Topic::stored("c")].into(), true);
-        save(&disk, Epoch(7), 6, &evicted);
-        let told = |evicted: &Evicted| ["a", "b", "d"].map(|topic| [0, 3, 6].map(|after| evicted.may_miss(after, &filter(topic))));
+        let with_x = rules(&["x"]);
+        let states = |rules: &Rules| removed(rules, |prefix| if prefix == "x" { 5 } else { 6 });
+        let mut gone: Vec<Gone> = (0..with_x.classes().len()).map(|class| Gone::blank(class, 6, 0)).collect();
+        gone[0].remember(&with_x, 0, 3, [Topic::stored("a")].into(), false);
+        gone[0].remember(&with_x, 0, 5, [Topic::stored("b"), Topic::stored("c")].into(), true);
+        let x = with_x.class_of(&[Topic::stored("x")]);
+        gone[x].remember(&with_x, x, 4, [Topic::stored("x/y")].into(), false);
+        save(&disk, Epoch(7), &with_x, &gone);
+        let load = |disk: &Simulated, epoch, rules: &Rules, then: &[Removed]| {
+            told(rules, &load(disk, Epoch(epoch), rules, then, &removed(rules, |_| 6)))
+        };
         // The second is private, and nobody here has a grant.
-        let exact = [[true, false, false], [false; 3], [false; 3]];
-        assert_eq!(told(&load(&disk, Epoch(7), 6)), exact);
-        let everybody = [[true, true, false]; 3];
-        assert_eq!(told(&load(&disk, Epoch(8), 6)), everybody, "of another log");
-        assert_eq!(told(&load(&disk, Epoch(7), 7)), [[true; 3]; 3], "of an earlier time");
+        let exact = [[true, false, false], [false; 3], [false; 3], [true, true, false]];
+        assert_eq!(load(&disk, 7, &with_x, &states(&with_x)), exact);
+        for (others, what) in [(rules(&[]), "no rule any more"), (rules(&["x/y"]), "a longer one"), (rules(&["x", "d"]), "one more")] {
+            assert_eq!(load(&disk, 7, &others, &states(&with_x)), exact, "{what}");
+        }
+        let everybody = [[true, true, false]; 4];
+        assert_eq!(load(&disk, 8, &with_x, &states(&with_x)), everybody, "of another log");
+        assert_eq!(load(&disk, 8, &rules(&["d"]), &states(&with_x)), everybody, "of another log and with other rules");
+        let later = removed(&with_x, |prefix| if prefix == "x" { 7 } else { 6 });
+        assert_eq!(load(&disk, 7, &with_x, &later), [exact[0], exact[1], exact[2], [true; 3]], "of an earlier time for one class");
         let len = disk.open(NAME).unwrap().len().unwrap();
         for at in 0..len {
             let damaged = disk.copy();
             damaged.damage(NAME, |contents| contents[at as usize] ^= 1);
-            assert_eq!(told(&load(&damaged, Epoch(7), 6)), everybody, "flipped at {at}");
+            assert_eq!(load(&damaged, 7, &with_x, &states(&with_x)), everybody, "flipped at {at}");
             damaged.damage(NAME, |contents| contents.truncate(at as usize));
-            assert_eq!(told(&load(&damaged, Epoch(7), 6)), everybody, "cut at {at}");
+            assert_eq!(load(&damaged, 7, &with_x, &states(&with_x)), everybody, "cut at {at}");
         }
     }
 }

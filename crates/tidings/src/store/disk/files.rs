@@ -26,6 +26,8 @@ pub(super) enum Why {
     StateName,
     /// What was recovered, before anybody reads it.
     Recovered,
+    /// The table of latest events, before anything goes that it no longer needs.
+    Latest,
     /// Keys of a segment, before it is removed.
     Carried,
 }

@@ -5,8 +5,11 @@ use crate::store::OnceKey;
 use std::io;
 use tidings_core::{Epoch, GapReason, Position, Record, Topic};
 
-/// What this program writes, and the newest it reads.
+/// Of most files.
 pub(super) const VERSION: u16 = 1;
+/// Of the state: since 2 it tells what each class of retention removed. That a directory holds what only this version understands is said
+/// here, so that an older one refuses it.
+const STATE_VERSION: u16 = 2;
 pub(super) const HEADER: usize = 64;
 pub(super) const APPEND: usize = 48;
 pub(super) const EVENT: usize = 24;
@@ -36,13 +39,17 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
 
 /// The version at its place in a file that begins with a magic; a newer one is said, and not guessed at.
 pub(super) fn check_version(bytes: &[u8], what: &str) -> io::Result<()> {
+    version_up_to(bytes, what, VERSION).map(drop)
+}
+
+fn version_up_to(bytes: &[u8], what: &str, newest: u16) -> io::Result<u16> {
     match u16_at(bytes, 8) {
-        VERSION => Ok(()),
-        other if other > VERSION => Err(io::Error::new(
+        0 => Err(invalid(format!("{what} has version 0, which never was"))),
+        other if other > newest => Err(io::Error::new(
             io::ErrorKind::Unsupported,
-            format!("{what} has version {other}, this program reads up to {VERSION}; use a newer one, or another directory"),
+            format!("{what} has version {other}, this program reads up to {newest}; use a newer one, or another directory"),
         )),
-        other => Err(invalid(format!("{what} has version {other}, which never was"))),
+        known => Ok(known),
     }
 }
 
@@ -274,6 +281,17 @@ impl Gap {
     }
 }
 
+/// What a class of retention has removed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Removed {
+    /// The prefix of its topics, without slashes at its ends; empty for the class of all others.
+    pub(super) prefix: Box<str>,
+    /// Everything of the class up to here may be gone, but for the latest of its kind.
+    pub(super) through: u64,
+    /// The newest of those events that had a topic of another class.
+    pub(super) foreign: u64,
+}
+
 /// What has to survive beside the events.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct State {
@@ -284,8 +302,10 @@ pub(super) struct State {
     pub(super) early: bool,
     /// Numbers up to this one may have been given out.
     pub(super) reserved: u64,
-    /// Retention removed everything up to here.
+    /// Everything up to here is gone, whatever its class: there is no segment before it.
     pub(super) removed: u64,
+    /// The class of all topics without one of their own first.
+    pub(super) classes: Vec<Removed>,
     /// Head and last event when it was closed.
     pub(super) head: u64,
     pub(super) last: u64,
@@ -296,12 +316,13 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(epoch: Epoch) -> State {
-        State { epoch, closed: false, early: false, reserved: 0, removed: 0, head: 0, last: 0, newest: (0, 0), gaps: Vec::new() }
+        let (classes, gaps) = (vec![Removed { prefix: "".into(), through: 0, foreign: 0 }], Vec::new());
+        State { epoch, closed: false, early: false, reserved: 0, removed: 0, classes, head: 0, last: 0, newest: (0, 0), gaps }
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::from(STATE_MAGIC);
-        bytes.extend(VERSION.to_le_bytes());
+        bytes.extend(STATE_VERSION.to_le_bytes());
         bytes.extend((u16::from(self.closed) | u16::from(self.early) << 1).to_le_bytes());
         bytes.extend(self.epoch.0.to_le_bytes());
         for number in [self.reserved, self.removed, self.head, self.last, self.newest.0, self.newest.1] {
@@ -312,6 +333,13 @@ impl State {
             bytes.extend(gap.after.to_le_bytes());
             bytes.extend(gap.through.to_le_bytes());
             bytes.push(gap.why as u8);
+        }
+        bytes.extend((self.classes.len() as u32).to_le_bytes());
+        for class in &self.classes {
+            bytes.extend(class.through.to_le_bytes());
+            bytes.extend(class.foreign.to_le_bytes());
+            bytes.extend((class.prefix.len() as u16).to_le_bytes());
+            bytes.extend(class.prefix.as_bytes());
         }
         let checksum = crc32c::crc32c(&bytes);
         bytes.extend(checksum.to_le_bytes());
@@ -326,11 +354,16 @@ impl State {
         if crc32c::crc32c(contents) != u32_at(checksum, 0) {
             return Err(invalid("the state file does not check"));
         }
-        check_version(bytes, "the state file")?;
-        let gaps = &contents[68..];
-        if gaps.len() != 17 * u32_at(bytes, 64) as usize {
-            return Err(invalid("the state file does not check"));
-        }
+        let version = version_up_to(bytes, "the state file", STATE_VERSION)?;
+        let (gaps, classes) = contents[68..]
+            .split_at_checked(17 * u32_at(bytes, 64) as usize)
+            .filter(|(_, classes)| version > 1 || classes.is_empty())
+            .ok_or_else(|| invalid("the state file does not check"))?;
+        let removed = u64_at(bytes, 24);
+        let classes = match version {
+            1 => vec![Removed { prefix: "".into(), through: removed, foreign: 0 }],
+            _ => read_classes(classes).ok_or_else(|| invalid("the state file does not check"))?,
+        };
         let gap = |bytes: &[u8]| {
             let why = match bytes[16] {
                 0 => Missing::Unused,
@@ -344,13 +377,28 @@ impl State {
             closed: bytes[10] & 1 != 0,
             early: bytes[10] & 2 != 0,
             reserved: u64_at(bytes, 16),
-            removed: u64_at(bytes, 24),
+            removed,
+            classes,
             head: u64_at(bytes, 32),
             last: u64_at(bytes, 40),
             newest: (u64_at(bytes, 48), u64_at(bytes, 56)),
             gaps: gaps.chunks_exact(17).map(gap).collect(),
         })
     }
+}
+
+fn read_classes(bytes: &[u8]) -> Option<Vec<Removed>> {
+    let (count, mut rest) = bytes.split_at_checked(4)?;
+    let mut classes = Vec::new();
+    for _ in 0..u32_at(count, 0) {
+        let (fixed, after) = rest.split_at_checked(18)?;
+        let (prefix, after) = after.split_at_checked(u16_at(fixed, 16).into())?;
+        let prefix = std::str::from_utf8(prefix).ok()?.into();
+        classes.push(Removed { prefix, through: u64_at(fixed, 0), foreign: u64_at(fixed, 8) });
+        rest = after;
+    }
+    let whole = rest.is_empty() && classes.first().is_some_and(|first| first.prefix.is_empty());
+    whole.then_some(classes)
 }
 
 /// A segment's name.

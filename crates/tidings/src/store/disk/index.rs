@@ -63,10 +63,6 @@ impl List<'_> {
         }
     }
 
-    pub(super) fn last(&self) -> io::Result<Option<u32>> {
-        self.len().checked_sub(1).map(|last| self.get(last)).transpose()
-    }
-
     /// How many are below.
     pub(super) fn below(&self, event: u32) -> io::Result<usize> {
         let (mut from, mut to) = (0, self.len());
@@ -88,6 +84,14 @@ pub(super) trait Index {
     fn visit(&self, names: Names, from: &str, each: &mut dyn FnMut(&str, List<'_>) -> io::Result<bool>) -> io::Result<()>;
     /// Where an event begins.
     fn offset(&self, event: u32) -> io::Result<u32>;
+    /// The sequence of an event in a segment that begins with `first`.
+    fn sequence(&self, first: u64, event: u32) -> io::Result<u64> {
+        Ok(first + u64::from(event))
+    }
+    /// How many events of the segment come before a sequence.
+    fn rank(&self, first: u64, sequence: u64) -> io::Result<u32> {
+        Ok(u32::try_from(sequence.saturating_sub(first)).unwrap_or(u32::MAX))
+    }
 }
 
 /// Asks for the events of one name.

@@ -3,21 +3,25 @@
 //! It never writes events, and takes none away before it is on disk that they are gone.
 
 use super::{
-    DiskOptions, evicted,
-    files::{File, Files},
+    evicted,
+    files::Files,
     format::{FOOTER, index_name, segment_name},
     index::{About, FileIndex},
     keyring::Keyring,
+    ledger::{self, Run},
     log::Log,
-    scan::{End, scan},
     segment::{Kept, Segment},
+    standing::Standing,
     state::Durable,
 };
+use crate::store::{PageLimits, retention::Class};
 use std::{
+    collections::BTreeMap,
     io,
     sync::{Arc, mpsc},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
+use tidings_core::{Filter, Grant, Matchers, Record, limits, shard::Page};
 
 /// Age is looked at this often.
 const LOOK: Duration = Duration::from_secs(1);
@@ -30,7 +34,7 @@ pub(super) struct Keeper {
     log: Arc<Log>,
     durable: Arc<Durable>,
     keyring: Arc<Keyring>,
-    options: DiskOptions,
+    standing: Standing,
     /// Both clocks when it began.
     began: (Instant, Duration),
     jumped: bool,
@@ -41,8 +45,8 @@ pub(super) fn wall() -> Duration {
 }
 
 impl Keeper {
-    pub(super) fn new(log: Arc<Log>, durable: Arc<Durable>, keyring: Arc<Keyring>, options: DiskOptions) -> Keeper {
-        Keeper { log, durable, keyring, options, began: (Instant::now(), wall()), jumped: false }
+    pub(super) fn new(log: Arc<Log>, durable: Arc<Durable>, keyring: Arc<Keyring>, standing: Standing) -> Keeper {
+        Keeper { log, durable, keyring, standing, began: (Instant::now(), wall()), jumped: false }
     }
 
     /// Works whenever it is told to, and now and then, until nobody is left to tell it.
@@ -72,9 +76,16 @@ impl Keeper {
 
     /// One round: indexes, then retention. `now` is the time in milliseconds since 1970, if it is known.
     pub(super) fn work(&self, now: Option<u64>) {
-        if let Err(error) = self.write_indexes() {
+        match self.write_indexes() {
+            Ok(false) => {}
+            Ok(true) => {
+                self.write_books();
+                if let Err(error) = self.standing.save(&self.log) {
+                    tracing::warn!(%error, "the table of latest events could not be written; the next start reads the log through");
+                }
+            }
             // In memory they serve as well; the next round tries again.
-            tracing::warn!(%error, "an index could not be written");
+            Err(error) => tracing::warn!(%error, "an index could not be written"),
         }
         if let Err(error) = self.retain(now) {
             tracing::warn!(%error, "old events could not be removed");
@@ -82,7 +93,17 @@ impl Keeper {
         self.keyring.clean(&*self.log.files, now);
     }
 
-    pub(super) fn write_indexes(&self) -> io::Result<()> {
+    fn write_books(&self) {
+        let (ledger, finished) = {
+            let view = self.log.view();
+            (view.ledger.clone(), view.segments.iter().map(|segment| (segment.header.serial, segment.len)).collect())
+        };
+        ledger::save(&*self.log.files, self.log.epoch, &self.log.rules, &ledger, &finished);
+    }
+
+    /// Whether there was one to write.
+    pub(super) fn write_indexes(&self) -> io::Result<bool> {
+        let mut wrote = false;
         let segments: Vec<Arc<Segment>> = self.log.view().segments.iter().cloned().collect();
         for segment in segments {
             let Kept::Memory(index) = segment.kept() else { continue };
@@ -99,50 +120,137 @@ impl Keeper {
             };
             index.save(&*self.log.files, serial, &about)?;
             segment.set_kept(Kept::File(Arc::new(FileIndex::open(&*self.log.files, serial)?)));
+            wrote = true;
         }
-        Ok(())
+        Ok(wrote)
     }
 
+    /// Moves the floors of the classes on, and gives back the space of segments that nothing is left of.
     fn retain(&self, now: Option<u64>) -> io::Result<()> {
-        let files = &*self.log.files;
-        let size = |name: &str| files.open(name).and_then(|file| file.len()).unwrap_or(0);
-        let (mut segments, active, floor) = {
+        let classes = self.log.rules.classes();
+        let due: Vec<u64> = {
+            let sizes = self.sizes();
             let view = self.log.view();
-            (view.segments.clone(), view.active.as_ref().map_or(0, |active| active.len), view.floor)
-        };
-        let sizes = segments.iter().map(|segment| segment.len + FOOTER as u64 + size(&index_name(segment.header.serial)));
-        let mut sizes: std::collections::VecDeque<u64> = sizes.collect();
-        let mut total = active + sizes.iter().sum::<u64>();
-        while let Some(segment) = segments.pop_front() {
-            let too_old = match (now, self.options.retention_age) {
-                (Some(now), Some(age)) => u128::from(now.saturating_sub(segment.accepted_at)) > age.as_millis(),
-                _ => false,
+            let spared = view.active.as_ref().map(|active| active.header.serial);
+            // What a run takes on disk is its part of its segment's files.
+            let cost = |run: &Run| match (sizes.get(&run.segment), view.ledger.written_of(run.segment)) {
+                (Some(size), written) if written > 0 => (u128::from(run.bytes) * u128::from(*size) / u128::from(written)) as u64,
+                _ => run.bytes,
             };
-            if total <= self.options.retention_bytes && !too_old && segment.last > floor {
-                break;
-            }
+            let due = |(class, Class { limits, .. }): (usize, &Class)| {
+                let before = now.zip(limits.age_ms).map(|(now, age)| now.saturating_sub(age));
+                // The first class keeps what is in the segment being written.
+                view.ledger.due(class, *limits, before, cost, spared.filter(|_| class == 0))
+            };
+            classes.iter().enumerate().map(due).collect()
+        };
+        self.retire(&due)?;
+        while let Some(segment) = self.oldest_if_empty() {
             self.remove(&segment, now)?;
-            total -= sizes.pop_front().unwrap_or(0);
         }
         Ok(())
     }
 
-    /// Removes the oldest segment. What it held is remembered by audience and by key, and that it is gone is on disk before it is gone.
+    /// Bytes of the files of each segment, by serial.
+    fn sizes(&self) -> BTreeMap<u64, u64> {
+        let view = self.log.view();
+        let active = view.active.as_ref().map(|active| (active.header.serial, active.len));
+        let segments: Vec<_> = view.segments.iter().map(|segment| (segment.header.serial, segment.len + FOOTER as u64)).collect();
+        drop(view);
+        let index = |serial: u64| self.log.files.open(&index_name(serial)).and_then(|file| file.len()).unwrap_or(0);
+        segments.into_iter().map(|(serial, len)| (serial, len + index(serial))).chain(active).collect()
+    }
+
+    /// Removes the events of each class up to a place: they are remembered by audience, and that they are gone is on disk before they are no
+    /// longer served or their space is taken.
+    fn retire(&self, due: &[u64]) -> io::Result<()> {
+        let log = &self.log;
+        let mut moved = false;
+        let through: Vec<u64> = {
+            let view = log.view();
+            // What is hidden by number is removed when that may empty a segment.
+            let whole = |hidden: u64| {
+                let at = view.segments.partition_point(|segment| segment.last <= hidden);
+                at.checked_sub(1).map_or(0, |at| view.segments[at].last)
+            };
+            view.ledger.floors().zip(due).map(|(hidden, &due)| if due > hidden { due } else { whole(hidden) }).collect()
+        };
+        for (class, &through) in through.iter().enumerate() {
+            let from = {
+                let gone = &mut log.gone()[class];
+                // From now on what was the latest of its kind is noted when it is replaced.
+                gone.noted = gone.noted.max(through);
+                gone.through
+            };
+            if from < through {
+                self.note(class, from, through)?;
+                moved = true;
+            }
+        }
+        if !moved {
+            return Ok(());
+        }
+        let removed: Vec<(u64, u64)> = {
+            let gone = log.gone();
+            evicted::save(&*log.files, log.epoch, &log.rules, &gone);
+            gone.iter().map(|gone| (gone.noted, gone.foreign)).collect()
+        };
+        self.durable.update(|state| {
+            for (class, (through, foreign)) in state.classes.iter_mut().zip(&removed) {
+                (class.through, class.foreign) = (*through, *foreign);
+            }
+        })?;
+        let mut view = log.view();
+        for ((class, gone), (through, _)) in log.gone().iter_mut().enumerate().zip(&removed) {
+            gone.through = *through;
+            view.ledger.raise(class, *through);
+        }
+        Ok(())
+    }
+
+    /// Remembers the audiences of a class's events between two places.
+    fn note(&self, class: usize, from: u64, through: u64) -> io::Result<()> {
+        let log = &self.log;
+        let filter = Filter::new(Matchers::from(log.rules.classes()[class].matcher.clone()), &Grant::full());
+        let limits = PageLimits { bytes: 1 << 20, events: limits::PAGE_SCAN, scanned: limits::PAGE_SCAN };
+        let is_gone = |record: &Record| log.rules.class_of(record.topics()) == class && !log.is_latest(record.position().sequence);
+        let mut page = Page::new(Vec::new(), from);
+        while page.covered_through < through {
+            let at = page.covered_through;
+            page = Page::new(Vec::new(), at);
+            log.read_on(&mut page, through, &filter, limits, &is_gone)?;
+            if page.covered_through == at {
+                // The next event cannot be read: whoever wanted it is told of damage.
+                page.covered_through = at + 1;
+            }
+            let gone = &mut log.gone()[class];
+            page.records.iter().for_each(|record| gone.push(&log.rules, class, record));
+        }
+        Ok(())
+    }
+
+    /// The oldest segment, if nothing in it is served.
+    fn oldest_if_empty(&self) -> Option<Arc<Segment>> {
+        let view = self.log.view();
+        let oldest = view.segments.front()?;
+        let has_latest = self.log.latest().iter().next().is_some_and(|(first, _)| first <= oldest.last);
+        // What is hidden by number only is not removed yet.
+        let removed = self.log.gone().iter().zip(view.ledger.floors()).all(|(gone, floor)| gone.through >= floor.min(oldest.last));
+        (removed && !has_latest && view.ledger.kept_of(oldest.header.serial) == 0).then(|| oldest.clone())
+    }
+
+    /// Gives back the space of the oldest segment, whose events are all removed. Its keys are carried over.
     fn remove(&self, segment: &Segment, now: Option<u64>) -> io::Result<()> {
         let files = &*self.log.files;
         let name = segment_name(segment.header.serial);
-        let file: Arc<dyn File> = files.open(&name)?;
-        scan(&*file, &segment.header, End::Known(segment.len), |record| self.log.evicted().push(record))?;
-        evicted::save(files, self.log.epoch, segment.last, &self.log.evicted());
+        self.standing.save(&self.log)?;
         let carry = self.keyring.carry(files, segment.header.serial, segment.header.first, segment.last, now)?;
-        // This syncs all names, that of the carried keys among them.
+        // This syncs all names, those of the table and of the carried keys among them.
         self.durable.update(|state| state.removed = segment.last)?;
         self.keyring.settle(files, carry);
         {
             let mut view = self.log.view();
-            let hidden = view.floor.max(segment.header.first - 1).min(segment.last);
-            view.events -= segment.last - hidden;
-            view.floor = view.floor.max(segment.last);
+            view.ledger.forget(segment.header.serial);
             view.segments.retain(|other| other.header.serial != segment.header.serial);
         }
         files.remove(&name)?;

@@ -4,20 +4,27 @@
 //! It knows what has been shown. Writing, syncing and removing are done elsewhere and told to it.
 
 use super::{
-    DiskOptions,
     cached::Cached,
-    evicted,
     format::{Gap, Missing, SegmentHeader},
-    index::{Index, List, MemoryIndex, Names, UNREADABLE, find},
-    segment::{Candidates, Kept, Place, Segment, candidates, fetch},
+    index::{Index, MemoryIndex},
+    ledger::Ledger,
+    places::trying_again,
+    segment::{self, Candidates, Kept, Place, Segment, candidates, fetch},
 };
-use crate::store::{Bounds, PageLimits};
+use crate::store::{
+    Bounds, PageLimits,
+    latest::{Entry, Latest},
+    retention::{Gone, Rules},
+};
 use std::{
-    collections::{BTreeMap, VecDeque},
-    io::{self, ErrorKind},
+    collections::VecDeque,
+    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use tidings_core::{Epoch, EventId, Evicted, Filter, GapReason, Position, Record, Topic, limits, shard::Page};
+use tidings_core::{
+    Epoch, Filter, GapReason, Record, Topic, limits,
+    shard::{Floors, Page},
+};
 
 /// Candidates asked for at once; further ones are asked for when these were not enough.
 const STEP: usize = 2_048;
@@ -27,10 +34,12 @@ const STEP: usize = 2_048;
 pub(super) struct Log {
     pub(super) files: Arc<Cached>,
     pub(super) epoch: Epoch,
-    max_events: u64,
+    pub(super) rules: Rules,
+    /// Where several of the three are locked, it is in this order.
     view: Mutex<View>,
-    /// What was removed, by audience (N-14).
-    evicted: Mutex<Evicted>,
+    latest: Mutex<Latest>,
+    /// What was removed of each class, by audience (N-14).
+    gone: Mutex<Vec<Gone>>,
 }
 
 /// What there is to read.
@@ -41,10 +50,8 @@ pub(super) struct View {
     /// The one being written.
     pub(super) active: Option<Active>,
     pub(super) head: u64,
-    /// Everything after this is kept.
-    pub(super) floor: u64,
-    /// Events after the floor.
-    pub(super) events: u64,
+    /// The books of retention, with the floor of each class: what is not above it is no longer served, unless it is the latest of its kind.
+    pub(super) ledger: Ledger,
     pub(super) gaps: Vec<Gap>,
 }
 
@@ -76,11 +83,21 @@ pub(super) enum Part<T> {
     Active(T),
 }
 
+/// What is served, at one moment.
+#[derive(Clone, Debug)]
+pub(super) struct Sight {
+    pub(super) floors: Floors,
+    /// Nothing up to here is served.
+    pub(super) low: u64,
+    /// Everything after this is.
+    pub(super) high: u64,
+    pub(super) head: u64,
+}
+
 impl Log {
-    pub(super) fn new(files: Arc<Cached>, epoch: Epoch, options: &DiskOptions, view: View) -> Log {
-        let evicted = evicted::load(&*files, epoch, view.floor);
-        let log = Log { files, epoch, max_events: options.retention_events, view: Mutex::new(view), evicted: Mutex::new(evicted) };
-        log.view().trim(log.max_events);
+    pub(super) fn new(files: Arc<Cached>, epoch: Epoch, rules: Rules, view: View, latest: Latest, gone: Vec<Gone>) -> Log {
+        let log = Log { files, epoch, rules, view: Mutex::new(view), latest: Mutex::new(latest), gone: Mutex::new(gone) };
+        log.view().ledger.trim(log.rules.classes());
         log
     }
 
@@ -89,13 +106,35 @@ impl Log {
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn evicted(&self) -> MutexGuard<'_, Evicted> {
-        self.evicted.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn latest(&self) -> MutexGuard<'_, Latest> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn gone(&self) -> MutexGuard<'_, Vec<Gone>> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn sight(&self) -> Sight {
+        let view = self.view();
+        let floors: Floors = view.ledger.floors().collect();
+        let high = floors.iter().copied().max().unwrap_or(0);
+        let (low, head) = (view.ledger.low(), view.head);
+        let first = if self.rules.has_latest() { self.latest().iter().next().map(|(sequence, _)| sequence - 1) } else { None };
+        Sight { floors, low: first.map_or(low, |first| first.min(low)), high, head }
+    }
+
+    /// Whether an event that is there is served.
+    pub(super) fn serves(&self, sight: &Sight, sequence: u64, topics: &[Topic]) -> bool {
+        sequence > sight.high || sequence > sight.floors[self.rules.class_of(topics)] || self.is_latest(sequence)
+    }
+
+    pub(super) fn is_latest(&self, sequence: u64) -> bool {
+        self.rules.has_latest() && self.latest().contains(sequence)
     }
 
     pub(super) fn bounds(&self) -> Bounds {
-        let view = self.view();
-        Bounds { epoch: self.epoch, floor: view.floor, head: view.head }
+        let Sight { low, high, head, .. } = self.sight();
+        Bounds { epoch: self.epoch, low, floor: high, head }
     }
 
     /// Bytes of all segments, and how many gaps of damage there are.
@@ -108,15 +147,28 @@ impl Log {
 
     /// Shows what was appended to the active segment.
     pub(super) fn show(&self, records: &[Arc<Record>], offsets: &[u32], len: u64) {
-        let mut view = self.view();
+        let view = &mut *self.view();
         if let (Some(active), Some(last)) = (&mut view.active, records.last()) {
+            let mut latest = self.rules.has_latest().then(|| self.latest());
             for (record, offset) in records.iter().zip(offsets) {
                 active.index.push(*offset, record);
+                view.ledger.push(self.rules.class_of(record.topics()), active.header.serial, record);
+                if let Some(latest) = &mut latest {
+                    latest.push(&self.rules, record, |sequence, entry| self.replaced(sequence, entry));
+                }
             }
             (active.len, active.accepted_at) = (len, last.accepted_at());
             view.head = last.position().sequence;
-            view.events += records.len() as u64;
-            view.trim(self.max_events);
+            view.ledger.trim(self.rules.classes());
+        }
+    }
+
+    /// What is no longer the latest of its kind is gone if its class has removed what was around it.
+    pub(super) fn replaced(&self, sequence: u64, entry: Entry) {
+        let class = self.rules.class_of(&entry.topics);
+        let gone = &mut self.gone()[class];
+        if sequence <= gone.noted {
+            gone.remember(&self.rules, class, sequence, entry.topics, entry.private);
         }
     }
 
@@ -146,38 +198,65 @@ impl Log {
         }
     }
 
-    /// One page; see [`crate::EventStore::read_after`].
-    pub(super) fn read_after(&self, after: u64, up_to: u64, filter: &Filter, limits: PageLimits) -> io::Result<Page> {
-        // Retention may remove a segment between a look at the list and a read.
-        let mut tries = 0;
-        loop {
-            match self.read_once(after, up_to, filter, limits) {
-                Err(error) if error.kind() == ErrorKind::NotFound && tries < 8 => tries += 1,
-                other => return other,
+    /// One page; see [`crate::EventStore::read_beyond`].
+    pub(super) fn read_beyond(&self, after: u64, up_to: u64, filter: &Filter, known: &[u64], limits: PageLimits) -> io::Result<Page> {
+        trying_again(|| {
+            let sight = self.sight();
+            let mut page = Page::new(Vec::new(), after);
+            if after < sight.high && self.may_miss(after, &sight, known, filter)? {
+                page.lost = Some(GapReason::Evicted);
             }
-        }
+            page.covered_through = after.max(sight.low.min(up_to));
+            let end = self.cross_gaps(&mut page, up_to.min(sight.head), sight.low);
+            self.read_on(&mut page, end, filter, limits, &|record| self.serves(&sight, record.position().sequence, record.topics()))?;
+            Ok(page)
+        })
     }
 
-    fn read_once(&self, after: u64, up_to: u64, filter: &Filter, limits: PageLimits) -> io::Result<Page> {
-        let (floor, head) = {
-            let view = self.view();
-            (view.floor, view.head)
-        };
-        let mut page = Page::new(Vec::new(), after);
-        let end = up_to.min(head);
-        if after < floor && self.may_miss(after, floor, filter)? {
-            page.lost = Some(GapReason::Evicted);
-        }
-        page.covered_through = after.max(floor.min(up_to));
-        let end = self.cross_gaps(&mut page, end);
-        self.read_on(&mut page, end, filter, limits)?;
-        Ok(page)
+    /// One page of what is the latest of its kind; see [`crate::EventStore::read_latest`].
+    pub(super) fn read_latest(&self, after: u64, up_to: u64, filter: &Filter, limits: PageLimits) -> io::Result<Page> {
+        trying_again(|| {
+            let mut page = Page::new(Vec::new(), after);
+            let wanted = self.latest().wanted(after, up_to, filter);
+            let (mut rest, mut bytes) = (&wanted[..wanted.len().min(limits.events)], 0);
+            while let Some(&first) = rest.first() {
+                let found = self.by_position(first - 1, |index, place, last| {
+                    let begin = place.header.first;
+                    let part = &rest[..rest.partition_point(|&sequence| sequence <= last)];
+                    part.iter().map(|&sequence| Ok((sequence, index.offset(index.rank(begin, sequence)?)?))).collect::<io::Result<Vec<_>>>()
+                })?;
+                let Some((places, place)) = found.filter(|(places, _)| !places.is_empty()) else { break };
+                rest = &rest[places.len()..];
+                let mut full = false;
+                fetch(&*self.files, place, &places, |sequence, record| {
+                    let cost = record.as_ref().map_or(0, Record::cost);
+                    full = !page.records.is_empty() && bytes + cost > limits.bytes;
+                    if !full {
+                        bytes += cost;
+                        match record {
+                            Some(record) => page.records.push(Arc::new(record)),
+                            None => page.lost = Some(GapReason::Damaged),
+                        }
+                        page.covered_through = sequence;
+                    }
+                    !full
+                })?;
+                if full {
+                    return Ok(page);
+                }
+            }
+            if wanted.len() <= limits.events {
+                page.covered_through = after.max(up_to);
+            }
+            Ok(page)
+        })
     }
 
     /// Goes over the gap at the beginning of the page, and stops it before the next one.
-    fn cross_gaps(&self, page: &mut Page, end: u64) -> u64 {
+    fn cross_gaps(&self, page: &mut Page, end: u64, low: u64) -> u64 {
         let view = self.view();
-        for gap in &view.gaps {
+        // Those below everything that is served are among what is gone.
+        for gap in view.gaps.iter().filter(|gap| gap.through > low) {
             let at = page.covered_through;
             if gap.after <= at && at < gap.through {
                 if gap.after == at && page.lost.is_none() {
@@ -191,19 +270,25 @@ impl Log {
         end
     }
 
-    fn read_on(&self, page: &mut Page, end: u64, filter: &Filter, limits: PageLimits) -> io::Result<()> {
+    pub(super) fn read_on(
+        &self,
+        page: &mut Page,
+        end: u64,
+        filter: &Filter,
+        limits: PageLimits,
+        served: &dyn Fn(&Record) -> bool,
+    ) -> io::Result<()> {
         let (mut bytes, mut scanned) = (0, 0);
         while page.covered_through < end {
-            let covered = page.covered_through;
-            let found = self.by_position(covered, |index, place, last| {
+            let after = page.covered_through;
+            let found = self.by_position(after, |index, place, last| {
                 let first = place.header.first;
                 if first > end {
                     return Ok(Candidates { events: Vec::new(), through: 0 });
                 }
-                let from = (covered + 1).saturating_sub(first) as u32;
-                let to = (last.min(end) - first) as u32;
                 let wanted = limits.events - page.records.len();
-                candidates(index, filter.matchers(), from, to, STEP.min(wanted).min(limits.scanned - scanned))
+                let limit = STEP.min(wanted).min(limits.scanned - scanned);
+                candidates(index, filter.matchers(), segment::Part { first, after, through: last.min(end), limit })
             })?;
             let Some((Candidates { events, through }, place)) = found.filter(|(_, place)| place.header.first <= end) else {
                 page.covered_through = end;
@@ -222,7 +307,7 @@ impl Log {
                         full = true;
                         return false;
                     }
-                    Some(record) if filter.wants_record(&record) => {
+                    Some(record) if filter.wants_record(&record) && served(&record) => {
                         if page.records.len() == limits.events || (!page.records.is_empty() && bytes + record.cost() > limits.bytes) {
                             full = true;
                             return false;
@@ -238,7 +323,7 @@ impl Log {
             if full {
                 return Ok(());
             }
-            page.covered_through = place.header.first + u64::from(through);
+            page.covered_through = through;
             if scanned >= limits.scanned || page.records.len() == limits.events {
                 return Ok(());
             }
@@ -246,125 +331,61 @@ impl Log {
         Ok(())
     }
 
-    /// Whether an event after a place and up to the floor may have been this reader's.
-    fn may_miss(&self, after: u64, floor: u64, filter: &Filter) -> io::Result<bool> {
-        let gone = |gap: &Gap| gap.reason().is_some() && gap.through > after && gap.after < floor;
-        if self.evicted().may_miss(after, filter) || self.view().gaps.iter().any(gone) {
+    /// Whether an event after a place that is no longer served may have been this reader's, and is none of those it knows of.
+    fn may_miss(&self, after: u64, sight: &Sight, known: &[u64], filter: &Filter) -> io::Result<bool> {
+        let from: Vec<u64> = sight.floors.iter().enumerate().map(|(class, _)| after.max(known.get(class).copied().unwrap_or(0))).collect();
+        let through: Vec<u64> = {
+            let gone = self.gone();
+            let missed =
+                |(class, gone): (usize, &Gone)| from[class] < sight.floors[class] && gone.may_miss(&self.rules, class, from[class], filter);
+            if gone.iter().enumerate().any(missed) {
+                return Ok(true);
+            }
+            gone.iter().map(|gone| gone.through).collect()
+        };
+        let lowest = from.iter().copied().min().unwrap_or(after);
+        let is_gone = |gap: &Gap| gap.reason().is_some() && gap.through > lowest && gap.after < sight.low;
+        if after < sight.low && self.view().gaps.iter().any(is_gone) {
             return Ok(true);
         }
         // What is hidden, but not removed yet, can be asked.
-        let mut page = Page::new(Vec::new(), after);
+        let is_hidden = |class: usize, sequence: u64| from[class].max(through[class]) < sequence && sequence <= sight.floors[class];
+        let hidden = |class: &usize| from[*class].max(through[*class]) < sight.floors[*class];
+        let classes: Vec<usize> = (0..from.len()).filter(hidden).collect();
+        let (Some(begin), Some(end)) =
+            (classes.iter().map(|&class| from[class].max(through[class])).min(), classes.iter().map(|&class| sight.floors[class]).max())
+        else {
+            return Ok(false);
+        };
+        let mut page = Page::new(Vec::new(), begin);
         let limits = PageLimits { bytes: usize::MAX, events: 1, scanned: limits::PAGE_SCAN };
-        self.read_on(&mut page, floor, filter, limits)?;
-        Ok(!page.records.is_empty() || page.lost.is_some() || page.covered_through < floor)
+        self.read_on(&mut page, end, filter, limits, &|record| {
+            let sequence = record.position().sequence;
+            is_hidden(self.rules.class_of(record.topics()), sequence) && !self.is_latest(sequence)
+        })?;
+        Ok(!page.records.is_empty() || page.lost.is_some() || page.covered_through < end)
     }
 
     /// Whether nothing after a place is gone, as far as can be said without a read.
     pub(super) fn keeps_all_after(&self, after: u64) -> bool {
-        let view = self.view();
-        after >= view.floor && !view.gaps.iter().any(|gap| gap.after < after && after < gap.through)
+        after >= self.sight().high && !self.view().gaps.iter().any(|gap| gap.after < after && after < gap.through)
     }
 
     /// See [`crate::EventStore::missing_after`].
     pub(super) fn missing_after(&self, after: u64, filter: &Filter) -> io::Result<Option<GapReason>> {
-        let floor = {
-            let view = self.view();
-            // A cursor among numbers that are gone: its events are no longer there. What is missing further on is told where it was.
-            if let Some(gap) = view.gaps.iter().find(|gap| gap.after < after && after < gap.through) {
-                return Ok(gap.reason().or(Some(GapReason::Lost)));
-            }
-            view.floor
-        };
-        Ok((after < floor && self.may_miss(after, floor, filter)?).then_some(GapReason::Evicted))
-    }
-
-    /// See [`crate::EventStore::resolve`].
-    pub(super) fn resolve(&self, id: &str) -> io::Result<Option<Position>> {
-        let floor = self.view().floor;
-        let first_kept = |index: &dyn Index, first: u64| {
-            find(index, Names::Ids, id, |list| {
-                let at = list.below((floor + 1).saturating_sub(first).min(u64::from(u32::MAX)) as u32)?;
-                (at < list.len()).then(|| list.get(at)).transpose()
-            })
-            .map(|found| found.map(|event| Position { epoch: self.epoch, sequence: first + u64::from(event) }))
-        };
-        for part in self.parts(|active| first_kept(&active.index, active.header.first))? {
-            let found = match part {
-                Part::Active(found) => found,
-                Part::Finished(segment) => segment.ask(&self.files, |index| first_kept(index, segment.header.first))?,
-            };
-            if found.is_some() {
-                return Ok(found);
-            }
+        // A cursor among numbers that are gone: its events are no longer there. What is missing further on is told where it was.
+        if let Some(gap) = self.view().gaps.iter().find(|gap| gap.after < after && after < gap.through) {
+            return Ok(gap.reason().or(Some(GapReason::Lost)));
         }
-        Ok(None)
-    }
-
-    /// See [`crate::EventStore::newest`].
-    pub(super) fn newest(&self, topic: &Topic) -> io::Result<Option<EventId>> {
-        let last = |index: &dyn Index, place: Place| -> io::Result<Option<(Place, u32, u32)>> {
-            let event = find(index, Names::Topics, topic.as_str(), |list| list.last())?;
-            event.map(|event| Ok((place, event, index.offset(event)?))).transpose()
-        };
-        let parts = self.parts(|active| last(&active.index, Place { header: active.header, len: active.len }))?;
-        for part in parts.into_iter().rev() {
-            let found = match part {
-                Part::Active(found) => found,
-                Part::Finished(segment) => segment.ask(&self.files, |index| last(index, segment.place()))?,
-            };
-            if let Some((place, event, offset)) = found {
-                let kept = place.header.first + u64::from(event) > self.view().floor;
-                return if kept { self.id_at(place, event, offset) } else { Ok(None) };
-            }
-        }
-        Ok(None)
-    }
-
-    /// See [`crate::EventStore::topics`].
-    pub(super) fn topics(&self, after: Option<&str>, limit: usize) -> io::Result<Vec<(Topic, EventId)>> {
-        type Found = BTreeMap<Box<str>, (Place, u32, u32)>;
-        let floor = self.view().floor;
-        let list = |index: &dyn Index, place: Place| -> io::Result<Found> {
-            let mut found = Found::new();
-            index.visit(Names::Topics, after.unwrap_or_default(), &mut |name, list: List<'_>| {
-                if after != Some(name)
-                    && name != UNREADABLE
-                    && let Some(event) = list.last()?
-                    && place.header.first + u64::from(event) > floor
-                {
-                    found.insert(name.into(), (place, event, index.offset(event)?));
-                }
-                Ok(found.len() < limit)
-            })?;
-            Ok(found)
-        };
-        let mut all = Found::new();
-        for part in self.parts(|active| list(&active.index, Place { header: active.header, len: active.len }))? {
-            all.extend(match part {
-                Part::Active(found) => found,
-                Part::Finished(segment) => segment.ask(&self.files, |index| list(index, segment.place()))?,
-            });
-        }
-        let mut topics = Vec::new();
-        for (name, (place, event, offset)) in all.into_iter().take(limit) {
-            if let Some(id) = self.id_at(place, event, offset)? {
-                topics.push((Topic::stored(&name), id));
-            }
-        }
-        Ok(topics)
-    }
-
-    fn id_at(&self, place: Place, event: u32, offset: u32) -> io::Result<Option<EventId>> {
-        let mut id = None;
-        fetch(&*self.files, place, &[(event, offset)], |_, record| {
-            id = record.map(|record| record.id());
-            false
-        })?;
-        Ok(id)
+        let missed = trying_again(|| {
+            let sight = self.sight();
+            Ok(after < sight.high && self.may_miss(after, &sight, &[], filter)?)
+        });
+        Ok(missed?.then_some(GapReason::Evicted))
     }
 
     /// All segments, oldest first; the active one answers at once.
-    fn parts<T>(&self, ask: impl FnOnce(&Active) -> io::Result<T>) -> io::Result<Vec<Part<T>>> {
+    pub(super) fn parts<T>(&self, ask: impl FnOnce(&Active) -> io::Result<T>) -> io::Result<Vec<Part<T>>> {
         let view = self.view();
         let mut parts: Vec<Part<T>> = view.segments.iter().cloned().map(Part::Finished).collect();
         if let Some(active) = &view.active {
@@ -375,25 +396,9 @@ impl Log {
 }
 
 impl View {
-    /// Hides what is too many.
-    pub(super) fn trim(&mut self, max_events: u64) {
-        while self.events > max_events {
-            let at = self.segments.partition_point(|segment| segment.last <= self.floor);
-            let (first, last) = match (self.segments.get(at), &self.active) {
-                (Some(segment), _) => (segment.header.first, segment.last),
-                (None, Some(active)) => (active.header.first, active.last()),
-                (None, None) => break,
-            };
-            let hidden_before = self.floor.max(first - 1);
-            let step = (self.events - max_events).min(last - hidden_before);
-            self.floor = hidden_before + step;
-            self.events -= step;
-        }
-    }
-
-    /// Events that were shown are gone after all, out of a segment that begins with this number.
-    pub(super) fn lose(&mut self, gap: Gap, first: u64) {
-        self.events -= gap.through - gap.after.max(first - 1).max(self.floor).min(gap.through);
+    /// Events that were shown are gone after all.
+    pub(super) fn lose(&mut self, gap: Gap) {
+        self.ledger.truncate(gap.after);
         self.add_gap(gap);
     }
 

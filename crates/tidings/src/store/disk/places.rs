@@ -4,8 +4,8 @@
 
 use super::{
     index::Index,
-    log::{Active, Log, Part},
-    segment::{Place, fetch, newest_candidates},
+    log::{Active, Log, Part, Sight},
+    segment::{self, Place, fetch, newest_candidates},
 };
 use std::io::{self, ErrorKind};
 use tidings_core::{Filter, GapReason, limits};
@@ -16,12 +16,16 @@ const STEP: (usize, usize) = (64, 2_048);
 impl Log {
     /// See [`crate::EventStore::since`].
     pub(super) fn since(&self, moment: u64, filter: &Filter) -> io::Result<(u64, Option<GapReason>)> {
-        let after = trying_again(|| self.before(moment))?;
-        let floor = self.view().floor;
-        if floor == 0 || after > floor || self.floor_time(floor)?.is_some_and(|time| time < moment) {
-            return Ok((after.max(floor), None));
+        let Sight { low, high, .. } = self.sight();
+        let after = trying_again(|| self.before(moment, low))?;
+        if high == 0 {
+            return Ok((after, None));
         }
-        Ok((floor, self.missing_after(0, filter)?))
+        if after > low || self.floor_time(low)?.is_some_and(|time| time < moment) {
+            let after = after.max(low);
+            return Ok((after, self.missing_after(after, filter)?));
+        }
+        Ok((low, self.missing_after(0, filter)?))
     }
 
     /// See [`crate::EventStore::last`].
@@ -33,12 +37,12 @@ impl Log {
     }
 
     /// The last event that was accepted before a moment, or the place before the oldest.
-    fn before(&self, moment: u64) -> io::Result<u64> {
+    fn before(&self, moment: u64, low: u64) -> io::Result<u64> {
         // Times never decrease in the order of the log, so the segment is found by its last time, and the event in it by halving.
         let (before, part) = {
             let view = self.view();
             let at = view.segments.partition_point(|segment| segment.accepted_at < moment);
-            let before = at.checked_sub(1).map_or(view.floor, |at| view.segments[at].last);
+            let before = at.checked_sub(1).map_or(low, |at| view.segments[at].last);
             match (view.segments.get(at), &view.active) {
                 (Some(segment), _) => (before, Part::Finished(segment.clone())),
                 (None, Some(active)) if !active.index.offsets.is_empty() && active.accepted_at >= moment => {
@@ -51,39 +55,42 @@ impl Log {
         let earlier = match part {
             Part::Active((place, count)) => {
                 // Asked again for each event: the lock is not held while the disk is read.
-                let offset = |event: u32| {
-                    let found = self.by_position(place.header.first + u64::from(event) - 1, |index, _, _| index.offset(event))?;
-                    found.map(|(offset, _)| offset).ok_or_else(|| io::Error::from(ErrorKind::NotFound))
+                let at = |event: u32| {
+                    let sequence = place.header.first + u64::from(event);
+                    let found = self.by_position(sequence - 1, |index, _, _| index.offset(event))?;
+                    found.map(|(offset, _)| (sequence, offset)).ok_or_else(|| io::Error::from(ErrorKind::NotFound))
                 };
-                self.earlier(place, count, offset, moment)?.map(|event| (place, event))
+                self.earlier(place, count, at, moment)?
             }
             Part::Finished(segment) => {
-                let (place, count) = (segment.place(), segment.count() as u32);
-                let event = segment.ask(&self.files, |index| self.earlier(place, count, |event| index.offset(event), moment))?;
-                event.map(|event| (place, event))
+                let place = segment.place();
+                segment.ask(&self.files, |index| {
+                    let at = |event: u32| Ok((index.sequence(place.header.first, event)?, index.offset(event)?));
+                    self.earlier(place, index.rank(place.header.first, segment.last + 1)?, at, moment)
+                })?
             }
         };
-        Ok(earlier.map_or(before, |(place, event)| place.header.first + u64::from(event)))
+        Ok(earlier.unwrap_or(before))
     }
 
     /// The last event of a segment that was accepted before a moment. What cannot be read counts as later: then it is told as missing.
-    fn earlier(&self, place: Place, count: u32, offset: impl Fn(u32) -> io::Result<u32>, moment: u64) -> io::Result<Option<u32>> {
+    fn earlier(&self, place: Place, count: u32, at: impl Fn(u32) -> io::Result<(u64, u32)>, moment: u64) -> io::Result<Option<u64>> {
         let (mut from, mut to) = (0, count);
         while from < to {
             let middle = from + (to - from) / 2;
-            let mut readable = (middle..to).map(|event| Ok((event, self.accepted_at(place, event, offset(event)?)?)));
+            let mut readable = (middle..to).map(|event| Ok((event, self.accepted_at(place, at(event)?)?)));
             let found = readable.find(|read: &io::Result<_>| !matches!(read, Ok((_, None)))).transpose()?;
             match found {
                 Some((event, Some(time))) if time < moment => from = event + 1,
                 _ => to = middle,
             }
         }
-        Ok(from.checked_sub(1))
+        from.checked_sub(1).map(|event| Ok(at(event)?.0)).transpose()
     }
 
-    pub(super) fn accepted_at(&self, place: Place, event: u32, offset: u32) -> io::Result<Option<u64>> {
+    pub(super) fn accepted_at(&self, place: Place, event: (u64, u32)) -> io::Result<Option<u64>> {
         let mut time = None;
-        fetch(&*self.files, place, &[(event, offset)], |_, record| {
+        fetch(&*self.files, place, &[event], |_, record| {
             time = record.map(|record| record.accepted_at());
             false
         })?;
@@ -104,25 +111,29 @@ impl Log {
             // Begun when the newest event was this old; 0 if none was known then.
             return Ok(Some(header.created).filter(|&created| created > 0));
         }
-        // Hidden by number within its segment, and still to be read.
-        let place = self.by_position(floor - 1, |index, place, _| Ok((place, index.offset((floor - place.header.first) as u32)?)))?;
+        // Hidden by number within its segment, and still to be read, unless the segment was written again without it.
+        let place = self.by_position(floor - 1, |index, place, last| {
+            let event = index.rank(place.header.first, floor)?;
+            let there = event < index.rank(place.header.first, last + 1)? && index.sequence(place.header.first, event)? == floor;
+            there.then(|| Ok((place, index.offset(event)?))).transpose()
+        })?;
         match place {
-            Some(((place, offset), _)) => self.accepted_at(place, (floor - place.header.first) as u32, offset),
-            None => Ok(None),
+            Some((Some((place, offset)), _)) => self.accepted_at(place, (floor, offset)),
+            _ => Ok(None),
         }
     }
 
     fn before_last(&self, count: usize, filter: &Filter) -> io::Result<u64> {
         let (mut left, mut scanned) = (count, 0);
         // Events after this place have been looked at.
-        let mut place = self.view().head;
+        let sight = self.sight();
+        let mut place = sight.head;
         loop {
-            let floor = self.view().floor;
             let step = left.clamp(STEP.0, STEP.1).min(limits::LAST_SCAN - scanned);
-            let Some((events, at, whole)) = self.candidates_up_to(place, floor, filter, step)? else { return Ok(floor) };
+            let Some((events, at, whole)) = self.candidates_up_to(place, sight.low, filter, step)? else { return Ok(sight.low) };
             let mut wanted = Vec::new();
             fetch(&*self.files, at, &events, |sequence, record| {
-                if record.is_some_and(|record| filter.wants_record(&record)) {
+                if record.is_some_and(|record| filter.wants_record(&record) && self.serves(&sight, sequence, record.topics())) {
                     wanted.push(sequence);
                 }
                 true
@@ -132,22 +143,26 @@ impl Log {
                 return Ok(wanted[wanted.len() - left] - 1);
             }
             left -= wanted.len();
-            let first = at.header.first;
             // With fewer than were asked for, this segment has no others.
-            place = if whole { first - 1 } else { events.first().map_or(first, |(event, _)| first + u64::from(*event)) - 1 };
-            if place <= floor || scanned >= limits::LAST_SCAN {
-                return Ok(place.max(floor));
+            place = if whole { at.header.first - 1 } else { events.first().map_or(at.header.first, |(sequence, _)| *sequence) - 1 };
+            if place <= sight.low || scanned >= limits::LAST_SCAN {
+                return Ok(place.max(sight.low));
             }
         }
     }
 
     /// The newest events up to a place, out of one segment; and whether it has no others after the floor.
     #[expect(clippy::type_complexity, reason = "taken apart at once by its one caller")]
-    fn candidates_up_to(&self, place: u64, floor: u64, filter: &Filter, step: usize) -> io::Result<Option<(Vec<(u32, u32)>, Place, bool)>> {
+    fn candidates_up_to(
+        &self,
+        place: u64,
+        floor: u64,
+        filter: &Filter,
+        limit: usize,
+    ) -> io::Result<Option<(Vec<(u64, u32)>, Place, bool)>> {
         let ask = |index: &dyn Index, at: Place, last: u64| {
-            let first = at.header.first;
-            let from = (floor + 1).saturating_sub(first) as u32;
-            newest_candidates(index, filter.matchers(), from, (last.min(place) - first) as u32, step)
+            let part = segment::Part { first: at.header.first, after: floor, through: last.min(place), limit };
+            newest_candidates(index, filter.matchers(), part)
         };
         let part = {
             let view = self.view();
@@ -167,13 +182,13 @@ impl Log {
             Part::Active(answer) => answer,
             Part::Finished(segment) => (segment.ask(&self.files, |index| ask(index, segment.place(), segment.last))?, segment.place()),
         };
-        let whole = events.len() < step;
+        let whole = events.len() < limit;
         Ok(Some((events, at, whole)))
     }
 }
 
 /// Retention may remove a segment between a look at the list and a read.
-fn trying_again<T>(read: impl Fn() -> io::Result<T>) -> io::Result<T> {
+pub(super) fn trying_again<T>(read: impl Fn() -> io::Result<T>) -> io::Result<T> {
     let mut tries = 0;
     loop {
         match read() {
@@ -184,7 +199,7 @@ fn trying_again<T>(read: impl Fn() -> io::Result<T>) -> io::Result<T> {
 }
 
 impl Active {
-    fn place(&self) -> Place {
+    pub(super) fn place(&self) -> Place {
         Place { header: self.header, len: self.len }
     }
 }

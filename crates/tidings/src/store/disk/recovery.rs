@@ -4,30 +4,38 @@
 //! It runs before the first reader and the first publisher.
 
 use super::{
-    DiskOptions, Durability,
+    DiskOptions, Durability, evicted,
     files::{Files, Why},
-    format::{FOOTER, Footer, Gap, HEADER, Missing, SegmentHeader, State, index_name, segment_name, serial_of},
+    format::{FOOTER, Footer, Gap, HEADER, Missing, Removed, SegmentHeader, State, index_name, segment_name, serial_of},
     index::FileIndex,
     keyring::{self, Keyring},
+    ledger::{self, Ledger},
     log::View,
     scan::{End, scan},
     segment::{Kept, Segment},
     state::{Durable, load},
 };
-use crate::store::KeyWindow;
+use crate::store::{
+    KeyWindow,
+    latest::{Latest, latest_within},
+    retention::{Class, Gone, Limits, Rules},
+};
 use std::{
     collections::{BTreeMap, VecDeque},
     io::{self, ErrorKind},
     sync::Arc,
 };
-use tidings_core::Epoch;
+use tidings_core::{Epoch, Record, TopicMatcher};
 
 /// A log that is ready.
 #[derive(Debug)]
 pub(super) struct Recovered {
     pub(super) epoch: Epoch,
     pub(super) durable: Durable,
+    pub(super) rules: Rules,
     pub(super) view: View,
+    pub(super) latest: Latest,
+    pub(super) gone: Vec<Gone>,
     pub(super) keyring: Keyring,
     pub(super) prior: (u64, u64),
     pub(super) kept: u64,
@@ -69,7 +77,7 @@ pub(super) fn recover(files: &Arc<dyn Files>, options: &DiskOptions) -> io::Resu
     let Opening { torn, segments, mut keys, .. } = open;
     keys.read_carried(&**files, state.epoch, options.keys.keys, |serial| headers.contains_key(&serial))?;
 
-    let (gone, segments): (VecDeque<_>, VecDeque<_>) = segments.into_iter().partition(|segment| segment.last <= state.removed);
+    let (removed, segments): (VecDeque<_>, VecDeque<_>) = segments.into_iter().partition(|segment| segment.last <= state.removed);
     let oldest = segments.front().map_or(0, |segment| segment.header.serial);
     if !known {
         state.removed = segments.front().map_or(0, |segment| segment.header.follows);
@@ -109,10 +117,13 @@ pub(super) fn recover(files: &Arc<dyn Files>, options: &DiskOptions) -> io::Resu
             state.gaps.push(gap);
         }
     }
-    let events = segments.iter().map(|segment| segment.count()).sum();
+    let then = state.classes.clone();
+    let rules = rules(&mut state, options);
+    let gone = evicted::load(&**files, state.epoch, &rules, &then, &state.classes);
+    let ledger = books(&**files, &state, &rules, &segments)?;
     let accepted_at = segments.back().map_or(0, |segment| segment.accepted_at);
     let prior = (newest, segments.back().filter(|segment| segment.header.serial == newest).map_or(HEADER as u64, |segment| segment.len));
-    let mut view = View { segments, active: None, head, floor: state.removed, events, gaps: Vec::new() };
+    let mut view = View { segments, active: None, head, ledger, gaps: Vec::new() };
     for gap in &state.gaps {
         view.add_gap(*gap);
     }
@@ -124,7 +135,7 @@ pub(super) fn recover(files: &Arc<dyn Files>, options: &DiskOptions) -> io::Resu
     let keyring = Keyring::new(epoch, options.keys, keys, kept);
     // Their own files may not be on disk, and soon there is no other place.
     let carry = |segment: &Arc<Segment>| keyring.carry(&**files, segment.header.serial, segment.header.first, segment.last, None);
-    let carries = gone.iter().map(carry).collect::<io::Result<Vec<_>>>()?;
+    let carries = removed.iter().map(carry).collect::<io::Result<Vec<_>>>()?;
     // This syncs all names: after a crash of the program alone they may not be on disk yet, and nobody may read what a second crash
     // could undo.
     let durable = Durable::begin(files.clone(), state)?;
@@ -137,7 +148,54 @@ pub(super) fn recover(files: &Arc<dyn Files>, options: &DiskOptions) -> io::Resu
         let _ = files.remove(&segment_name(serial));
         let _ = files.remove(&index_name(serial));
     }
-    Ok(Recovered { epoch, durable, view, keyring, prior, kept, accepted_at, torn })
+    let latest = latest_within(options.retention_bytes / 4);
+    Ok(Recovered { epoch, durable, rules, view, latest, gone, keyring, prior, kept, accepted_at, torn })
+}
+
+/// The rules of this life, and in the state what each of their classes has removed.
+pub(super) fn rules(state: &mut State, options: &DiskOptions) -> Rules {
+    let limits = Limits::new(options.retention_bytes, options.retention_events, options.retention_age);
+    let rest = state.classes.first().map_or(0, |class| class.through).max(state.removed);
+    // A class that was told to be one and is no longer stays until the rest has removed as much.
+    let former = state.classes.iter().filter(|class| class.through > rest).map(|class| &*class.prefix);
+    let rules = Rules::new(limits, &options.prefixes, former);
+    let removed = |class: &Class| {
+        let same = state.classes.iter().find(|then| then.prefix == class.prefix);
+        // What is a class only now was part of another.
+        let around = || {
+            let around =
+                state.classes.iter().filter(|then| TopicMatcher::prefix(&then.prefix).is_ok_and(|then| then.covers(&class.matcher)));
+            around.max_by_key(|then| then.prefix.len())
+        };
+        let of = same.or_else(around);
+        let (through, foreign) = of.map_or((0, 0), |of| (of.through, of.foreign));
+        Removed { prefix: class.prefix.clone(), through: through.max(state.removed), foreign }
+    };
+    state.classes = rules.classes().iter().map(removed).collect();
+    rules
+}
+
+/// The books: as they were written down, and where they were not, of the segment itself.
+fn books(files: &dyn Files, state: &State, rules: &Rules, segments: &VecDeque<Arc<Segment>>) -> io::Result<Ledger> {
+    let floors: Vec<u64> = state.classes.iter().map(|class| class.through).collect();
+    let mut all = Ledger::new(rules.classes(), &floors);
+    let blank = all.clone();
+    let known = ledger::load(files, state.epoch, rules, &blank);
+    known.floors.iter().enumerate().for_each(|(class, &floor)| all.raise(class, floor));
+    for segment in segments {
+        let serial = segment.header.serial;
+        match known.segments.get(&(serial, segment.len)) {
+            Some(books) => all.append(books),
+            None => {
+                let mut books = blank.clone();
+                let file = files.open(&segment_name(serial))?;
+                let each = |record: &Record| books.push(rules.class_of(record.topics()), serial, record);
+                scan(&*file, &segment.header, End::Known(segment.len), each)?;
+                all.append(&books);
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// The segments of a directory.

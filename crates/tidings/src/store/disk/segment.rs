@@ -92,26 +92,47 @@ pub(super) struct Place {
     pub(super) len: u64,
 }
 
-/// Events that may be wanted: number in the segment and offset, ascending; and up to which event all of those are among them.
+/// Events that may be wanted: sequence and offset, ascending; and up to which sequence all of those are among them.
 #[derive(Debug)]
 pub(super) struct Candidates {
-    pub(super) events: Vec<(u32, u32)>,
-    pub(super) through: u32,
+    pub(super) events: Vec<(u64, u32)>,
+    pub(super) through: u64,
 }
 
-/// The events from one to another that these matchers may want, about `limit` at the most.
-pub(super) fn candidates(index: &dyn Index, matchers: &Matchers, from: u32, to: u32, limit: usize) -> io::Result<Candidates> {
-    let (mut found, mut through) = (Vec::new(), to);
+/// A part of a segment that is asked for events: after a sequence and up to another that is in it, and about how many of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    pub(super) first: u64,
+    pub(super) after: u64,
+    pub(super) through: u64,
+    pub(super) limit: usize,
+}
+
+impl Part {
+    /// The first event, and the one after the last.
+    fn range(&self, index: &dyn Index) -> io::Result<(u32, u32)> {
+        Ok((index.rank(self.first, self.after + 1)?, index.rank(self.first, self.through + 1)?))
+    }
+
+    fn places(&self, index: &dyn Index, events: Vec<u32>) -> io::Result<Vec<(u64, u32)>> {
+        events.into_iter().map(|event| Ok((index.sequence(self.first, event)?, index.offset(event)?))).collect()
+    }
+}
+
+/// The oldest events of a part that these matchers may want.
+pub(super) fn candidates(index: &dyn Index, matchers: &Matchers, part: Part) -> io::Result<Candidates> {
+    let (from, all) = part.range(index)?;
+    let (mut found, mut end) = (Vec::new(), all);
     let by_name = by_names(index, matchers, &mut |list| {
         let start = list.below(from)?;
         for at in start..list.len() {
             let event = list.get(at)?;
-            if event > through {
+            if event >= end {
                 break;
             }
             found.push(event);
-            if at - start + 1 >= limit {
-                through = event;
+            if at - start + 1 >= part.limit {
+                end = event + 1;
                 break;
             }
         }
@@ -120,22 +141,23 @@ pub(super) fn candidates(index: &dyn Index, matchers: &Matchers, from: u32, to: 
     if by_name {
         found.sort_unstable();
         found.dedup();
-        found.truncate(found.partition_point(|&event| event <= through));
+        found.truncate(found.partition_point(|&event| event < end));
     } else {
-        through = to.min(from.saturating_add(limit as u32 - 1));
-        found = (from..=through).collect();
+        end = all.min(from.saturating_add(u32::try_from(part.limit).unwrap_or(u32::MAX)));
+        found = (from..end).collect();
     }
-    let events = found.into_iter().map(|event| Ok((event, index.offset(event)?))).collect::<io::Result<_>>()?;
-    Ok(Candidates { events, through })
+    let through = if end < all { index.sequence(part.first, end - 1)? } else { part.through };
+    Ok(Candidates { events: part.places(index, found)?, through })
 }
 
-/// The newest events from one to another that these matchers may want, about `limit` at the most, ascending; all events of the segment
-/// from the first of them on that may be wanted are among them.
-pub(super) fn newest_candidates(index: &dyn Index, matchers: &Matchers, from: u32, to: u32, limit: usize) -> io::Result<Vec<(u32, u32)>> {
+/// The newest events of a part that these matchers may want, ascending; all events from the first of them on that may be wanted are among
+/// them.
+pub(super) fn newest_candidates(index: &dyn Index, matchers: &Matchers, part: Part) -> io::Result<Vec<(u64, u32)>> {
+    let (from, to) = part.range(index)?;
     let (mut found, mut since) = (Vec::new(), from);
     let by_name = by_names(index, matchers, &mut |list| {
-        let end = list.below(to.saturating_add(1))?;
-        let first = end.saturating_sub(limit);
+        let end = list.below(to)?;
+        let first = end.saturating_sub(part.limit);
         for at in (first..end).rev() {
             let event = list.get(at)?;
             if event < since {
@@ -153,11 +175,11 @@ pub(super) fn newest_candidates(index: &dyn Index, matchers: &Matchers, from: u3
         found.retain(|&event| event >= since);
         found.sort_unstable();
         found.dedup();
-        found.drain(..found.len().saturating_sub(limit));
+        found.drain(..found.len().saturating_sub(part.limit));
     } else {
-        found = (to.saturating_sub(limit as u32 - 1).max(from)..=to).collect();
+        found = (to.saturating_sub(part.limit as u32).max(from)..to).collect();
     }
-    found.into_iter().map(|event| Ok((event, index.offset(event)?))).collect()
+    part.places(index, found)
 }
 
 /// Shows the lists of all names that these matchers match; false if there are too many, so that it is cheaper to look at every event.
@@ -240,7 +262,7 @@ fn ranges(matcher: &TopicMatcher) -> Vec<Option<(Range, Option<&TopicMatcher>)>>
 pub(super) fn fetch(
     files: &dyn Files,
     place: Place,
-    events: &[(u32, u32)],
+    events: &[(u64, u32)],
     mut take: impl FnMut(u64, Option<Record>) -> bool,
 ) -> io::Result<()> {
     let file = files.open(&segment_name(place.header.serial))?;
@@ -248,7 +270,7 @@ pub(super) fn fetch(
     let mut rest = events;
     while let Some(&(first, start)) = rest.first() {
         if start == DAMAGED {
-            if !take(place.header.first + u64::from(first), None) {
+            if !take(first, None) {
                 return Ok(());
             }
             rest = &rest[1..];
@@ -265,8 +287,7 @@ pub(super) fn fetch(
         let chunk = read(&*file, u64::from(start), end.saturating_sub(start.into()) as usize)?;
         // Sharing the chunk keeps all of it in memory for as long as one of its events is held.
         let dense = run.len() > 1 && (last - first) as usize <= 2 * run.len();
-        for &(event, offset) in run {
-            let sequence = place.header.first + u64::from(event);
+        for &(sequence, offset) in run {
             let record = event_at(&*file, &place, &chunk, offset, (offset - start) as usize, dense)?;
             let record = record.filter(|(frame, _)| frame.sequence == sequence);
             let record = record.and_then(|(frame, bytes)| frame.record(place.header.epoch, &bytes, &near));

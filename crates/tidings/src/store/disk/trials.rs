@@ -190,7 +190,7 @@ impl Trial {
                 events: 1 + self.random.below(30) as usize,
                 scanned: 1 + self.random.below(40) as usize,
             };
-            let page = log.read_after(after, head, filter, limits).map_err(|error| format!("reading after {after}: {error}"))?;
+            let page = log.read_beyond(after, head, filter, &[], limits).map_err(|error| format!("reading after {after}: {error}"))?;
             expect(page.covered_through > after, || format!("no progress after {after}"))?;
             if let Some(reason) = page.lost {
                 let to = page.records.first().map_or(page.covered_through, |record| record.position().sequence - 1);

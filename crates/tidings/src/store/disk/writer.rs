@@ -505,7 +505,8 @@ impl Writer {
         active.len = len;
         if gap.after < gap.through {
             tracing::error!(events = gap.through - gap.after, "events were delivered that are not on disk and are gone; readers are told");
-            view.lose(gap, open.header.first);
+            view.lose(gap);
+            self.log.latest().forget_after(last);
             self.durable.note_gap(gap);
         }
         let empty = active.index.offsets.is_empty();
