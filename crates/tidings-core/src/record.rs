@@ -162,6 +162,11 @@ impl Record {
         if self.data_lines == 1 { text } else { text.replace("\ndata: ", "\n").into() }
     }
 
+    /// Whether it has no data.
+    pub fn is_empty(&self) -> bool {
+        self.data_start == self.data_end
+    }
+
     /// The reconnection time that it tells its readers, in milliseconds, if it does.
     pub fn retry(&self) -> Option<u32> {
         let before_data = self.wire.get(self.start as usize..self.data_start as usize - "data: ".len())?;
@@ -179,11 +184,6 @@ impl Record {
         let encoded = Encoded { bytes, start, data_start, data_end, data_lines, id_at };
         let (topics, event_type, id) = (self.topics.clone(), self.event_type.clone(), self.id.clone());
         Draft { topics, event_type, id, private, cost, encoded }
-    }
-
-    /// Whether it has no data.
-    pub fn is_empty(&self) -> bool {
-        self.data_start == self.data_end
     }
 
     /// Its bytes on a connection.

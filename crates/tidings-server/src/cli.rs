@@ -161,7 +161,8 @@ fn log_commands() -> Command {
     let flag = |name: &'static str, help: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
     let config = Arg::new("config").long("config").value_name("FILE").value_parser(value_parser!(PathBuf)).env("TIDINGS_CONFIG");
     let config = config.help("The hub's TOML file, if it has rules for prefixes: they say what outlives retention").hide_env_values(true);
-    let command = |name: &'static str, about: &'static str| Command::new(name).about(about).arg(directory()).arg(config.clone());
+    let bare = |name: &'static str, about: &'static str| Command::new(name).about(about).arg(directory());
+    let command = |name: &'static str, about: &'static str| bare(name, about).arg(config.clone());
     let topic = Arg::new("topic").long("topic").value_name("TOPIC").action(ArgAction::Append);
     let since = Arg::new("since").long("since").value_name("TIME").value_parser(quantity::parse_moment);
     let compact =
@@ -182,7 +183,7 @@ fn log_commands() -> Command {
                 .arg(flag("publishable", "As POST /publish takes them: without the ids and times that the hub gave")),
         )
         .subcommand(compact)
-        .subcommand(command("new-epoch", "Begin a new log with its events, after a restore; readers are told. On a stopped log"))
+        .subcommand(bare("new-epoch", "Begin a new log with its events, after a restore; readers are told. On a stopped log"))
 }
 
 fn hub_args(command: Command) -> Command {
@@ -267,6 +268,7 @@ fn log_command(mut matches: ArgMatches) -> Result<(), Failure> {
     let settings = match &*name {
         "compact" => Some(resolve(&mut matches, retention())?),
         // A look needs no other settings, and must not fail for them.
+        "new-epoch" => None,
         _ if matches.get_one::<PathBuf>("config").is_some() => Some(resolve(&mut matches, [].iter())?),
         _ => None,
     };

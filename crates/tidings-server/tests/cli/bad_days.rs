@@ -2,8 +2,8 @@
 //! `TIDINGS_MANY_TOPICS` sets how many topics.
 
 use crate::{
-    crash::post,
     program::{DEADLINE, Hub, Program, tidings},
+    trial::post,
 };
 use std::{
     fmt::Write as _,
@@ -170,7 +170,7 @@ fn many_topics() {
             for n in batch * BATCH..((batch + 1) * BATCH).min(topics) {
                 let _ = writeln!(lines, r#"{{"topic":"devices/{n:08}/temperature","data":"{n}"}}"#);
             }
-            assert!(post(hub.address(), "/publish", "application/x-ndjson", &lines).is_some());
+            assert!(post(hub.address(), "/publish", "content-type: application/x-ndjson", &lines).is_some());
             most = most.max(resident(hub.program.id()));
         }
         println!("{topics} topics, {}: {before} KiB before, {most} at the most, {} after", store[0], resident(hub.program.id()));

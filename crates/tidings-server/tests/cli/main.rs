@@ -16,4 +16,5 @@ mod program;
 mod round_trip;
 mod scripted;
 mod serve;
+mod trial;
 mod usage;

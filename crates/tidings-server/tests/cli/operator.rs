@@ -75,7 +75,7 @@ fn what_was_exported_can_be_published() {
     let second = hub(again.path());
     let publishable = done(log("export", directory.path(), &["--publishable"]));
     assert!(publishable.lines().eq(lines.iter().map(|line| chosen(line))), "{publishable}");
-    let answer = crate::crash::post(second.address(), "/publish", "application/x-ndjson", &publishable);
+    let answer = crate::trial::post(second.address(), "/publish", "content-type: application/x-ndjson", &publishable);
     assert!(answer.is_some_and(|answer| answer.contains("urn:mine")));
     second.program.kill();
     let republished = done(log("export", again.path(), &[]));

@@ -176,14 +176,14 @@ impl LogDirectory {
     ) -> Result<(), OpenError> {
         let mut read = || {
             let Parts { log, .. } = self.parts(&self.overlay())?;
-            let (bounds, filter) = (log.bounds(), Filter::new(matchers.clone(), &Grant::full()));
+            let (sight, bounds, filter) = (log.sight(), log.bounds(), Filter::new(matchers.clone(), &Grant::full()));
             let mut after = match since {
                 Some(moment) => log.since(moment, &filter)?.0,
-                None => bounds.low,
+                None => sight.low,
             };
             let page = PageLimits { bytes: limits::TAKEN_BYTES, events: usize::MAX, scanned: limits::PAGE_SCAN };
             while after < bounds.head {
-                let page = log.read_beyond(after, bounds.head, &filter, &[], page)?;
+                let page = log.read_beyond(after, bounds.head, &filter, &sight.floors, page)?;
                 // What retention took is not missing here.
                 let lost = page.lost.filter(|reason| *reason != GapReason::Evicted);
                 if lost.is_some_and(|reason| !each(Err((after, reason)))) || !page.records.iter().all(|record| each(Ok(record))) {
@@ -216,7 +216,7 @@ impl LogDirectory {
     /// The new epoch, and how many events there are. An error if the log is in use; it needs as much space again while it works.
     pub fn begin_new_epoch(&self) -> Result<(Epoch, u64), OpenError> {
         let files = self.lock()?;
-        epoch::begin_new(&files, &self.prefixes).map_err(|error| self.unusable(error))
+        epoch::begin_new(&files).map_err(|error| self.unusable(error))
     }
 
     fn overlay(&self) -> Arc<dyn Files> {

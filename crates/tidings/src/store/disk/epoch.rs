@@ -6,41 +6,39 @@
 use super::{
     DiskOptions, Durability,
     cached::Cached,
-    evicted,
     files::Files,
     format::{HEADER, State, serial_of},
     keeper::Keeper,
     keyring::{Found, Keyring},
     ledger::Ledger,
     log::{Log, View},
-    recovery::{Recovered, recover, rules},
+    recovery::{Recovered, recover},
     standing::Standing,
     state::Durable,
     writer::{Waiting, Writer, store_error},
 };
-use crate::{
-    PrefixRule,
-    store::{PageLimits, StoreError, latest::latest_within},
+use crate::store::{
+    PageLimits, StoreError,
+    latest::Latest,
+    retention::{Gone, Limits, Rules},
 };
 use std::{io, sync::Arc};
 use tidings_core::{Epoch, Filter, Grant, Matchers, Record, limits, shard::Page};
 use tokio::sync::oneshot;
 
 /// Writes the kept events as a new log, and then lets go of the old one. Its epoch, and how many events it has.
-pub(super) fn begin_new(files: &Arc<dyn Files>, prefixes: &[PrefixRule]) -> io::Result<(Epoch, u64)> {
+pub(super) fn begin_new(files: &Arc<dyn Files>) -> io::Result<(Epoch, u64)> {
     // Synced once a segment is whole, and not for each page: until the state changes nobody reads it.
     let options = DiskOptions {
         durability: Durability::None,
         retention_bytes: u64::MAX,
         retention_events: u64::MAX,
         retention_age: None,
-        prefixes: prefixes.to_vec(),
         ..DiskOptions::default()
     };
     let closing = DiskOptions { durability: Durability::Sync, ..options.clone() };
     let Recovered { epoch: old, rules, view, latest, gone, prior, .. } = recover(files, &closing)?;
     let old = Log::new(Arc::new(Cached::new(files.clone())), old, rules, view, latest, gone);
-    old.find_latest()?;
     let remove = |which: &dyn Fn(u64) -> bool| -> io::Result<()> {
         for name in files.names()? {
             let serial = ["log", "index", "keys"].iter().find_map(|ending| serial_of(&name, ending));
@@ -73,17 +71,16 @@ fn copy(files: &Arc<dyn Files>, old: &Log, newest: u64, options: DiskOptions) ->
         }
     };
     // Nothing is to be saved on the way: with all numbers reserved there is no reason to.
-    let mut state = State { reserved: u64::MAX, ..State::new(epoch) };
-    let rules = rules(&mut state, &options);
-    let classes = state.classes.clone();
+    let state = State { reserved: u64::MAX, ..State::new(epoch) };
     let durable = Arc::new(Durable::unsaved(files.clone(), state)?);
-    let ledger = Ledger::new(rules.classes(), &vec![0; classes.len()]);
-    let gone = evicted::load(&**files, epoch, &rules, &classes, &classes);
+    let rules = Rules::new(Limits::new(u64::MAX, u64::MAX, None), &[], std::iter::empty());
+    let classes = rules.classes().len();
+    let ledger = Ledger::new(rules.classes(), &vec![0; classes]);
     let view = View { segments: std::collections::VecDeque::new(), active: None, head: 0, ledger, gaps: Vec::new() };
-    let log = Arc::new(Log::new(Arc::new(Cached::new(files.clone())), epoch, rules, view, latest_within(u64::MAX), gone));
-    let standing = Standing::new(&*log.files)?;
+    let gone = (0..classes).map(|class| Gone::blank(class, 0, 0)).collect();
+    let log = Arc::new(Log::new(Arc::new(Cached::new(files.clone())), epoch, rules, view, Latest::new(0, 0), gone));
     let keyring = Arc::new(Keyring::new(epoch, options.keys, Found::default(), 0));
-    let keeper = Keeper::new(log.clone(), durable.clone(), keyring.clone(), standing);
+    let keeper = Keeper::new(log.clone(), durable.clone(), keyring.clone(), Standing::new(&*log.files)?);
     let mut writer = Writer {
         log: log.clone(),
         durable: durable.clone(),
@@ -100,11 +97,10 @@ fn copy(files: &Arc<dyn Files>, old: &Log, newest: u64, options: DiskOptions) ->
         refusing: None,
     };
     let filter = Filter::new(Matchers::all(), &Grant::full());
-    let bounds = old.bounds();
-    let mut after = bounds.low;
-    while after < bounds.head {
-        let page = PageLimits { bytes: limits::TAKEN_BYTES, events: limits::PAGE_SCAN, scanned: limits::PAGE_SCAN };
-        let Page { records, covered_through, .. } = old.read_beyond(after, bounds.head, &filter, &[], page)?;
+    let (mut after, head) = old.extent();
+    while after < head {
+        let page = PageLimits { bytes: limits::TAKEN_BYTES, events: usize::MAX, scanned: usize::MAX };
+        let Page { records, covered_through, .. } = old.read_all(after, head, &filter, page)?;
         after = covered_through;
         append(&mut writer, &records)?;
         // In memory indexes would grow with the log.
@@ -113,7 +109,7 @@ fn copy(files: &Arc<dyn Files>, old: &Log, newest: u64, options: DiskOptions) ->
     writer.finish()?;
     keeper.write_indexes()?;
     let (head, newest) = (writer.kept, writer.prior);
-    Ok((durable, State { closed: true, reserved: head, head, last: head, newest, classes, ..State::new(epoch) }))
+    Ok((durable, State { closed: true, reserved: head, head, last: head, newest, ..State::new(epoch) }))
 }
 
 /// As if they were published now, at the time at which they were.
@@ -147,7 +143,7 @@ mod tests {
             assemble(Arc::new(disk.clone()), DiskOptions { retention_age: None, ..DiskOptions::default() }, Box::new(|| ())).unwrap();
         let filter = Filter::new(Matchers::all(), &Grant::full());
         let bounds = parts.log.bounds();
-        let (mut events, mut after) = (Vec::new(), bounds.low);
+        let (mut events, mut after) = (Vec::new(), bounds.floor);
         while after < bounds.head {
             let page = PageLimits { bytes: 10_000, events: 100, scanned: 1_000 };
             let page = parts.log.read_beyond(after, bounds.head, &filter, &[], page).unwrap();
@@ -181,7 +177,7 @@ mod tests {
         let disk = filled();
         let (old, before) = events(&disk.copy());
         let files: Arc<dyn Files> = Arc::new(disk.clone());
-        let (epoch, count) = begin_new(&files, &[]).unwrap();
+        let (epoch, count) = begin_new(&files).unwrap();
         assert_ne!(epoch, old);
         disk.kill();
         assert_eq!(disk.names().unwrap().iter().filter(|name| serial_of(name, "log").is_some()).count(), 1);
@@ -204,11 +200,11 @@ mod tests {
                 let files: Arc<dyn Files> = Arc::new(disk.clone());
                 if way == "crash" {
                     disk.crash_after(operations);
-                    let _ = begin_new(&files, &[]);
+                    let _ = begin_new(&files);
                     disk.crash();
                 } else {
                     disk.fail_one_in(operations + 2);
-                    let _ = begin_new(&files, &[]);
+                    let _ = begin_new(&files);
                     disk.kill();
                 }
                 let (epoch, after) = events(&disk);

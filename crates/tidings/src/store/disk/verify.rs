@@ -6,13 +6,14 @@
 use super::{
     DiskOptions, Parts, assemble,
     cached::Cached,
+    evicted,
     files::{File, Files},
-    format::{FOOTER, Footer, HEADER, Missing, SegmentHeader, index_name, segment_name, serial_of},
+    format::{FOOTER, Footer, HEADER, Missing, SegmentHeader, index_name, invalid, segment_name, serial_of, u32_at},
     index::{FileIndex, Index, List, MemoryIndex, Names},
-    keyring,
+    keyring, ledger,
     scan::{End, scan},
     segment::Segment,
-    state,
+    standing, state,
 };
 use std::{
     io::{self, ErrorKind},
@@ -60,13 +61,13 @@ pub(super) fn verify(files: &Arc<dyn Files>, found: &mut dyn FnMut(Finding)) -> 
         }
         Err(error) => return Err(error),
     }
-    for (name, cost) in [
-        ("evicted", "more readers than necessary are told of what was removed"),
-        ("ledger", "the next start reads the log through for it"),
-        ("latest", "the next start looks for the latest events itself"),
+    for (name, meaning) in [
+        (evicted::NAME, "more readers than necessary are told of what was removed"),
+        (ledger::NAME, "the next start reads the log through"),
+        (standing::NAME, "the next start looks for the latest events itself"),
     ] {
-        if !is_sealed(&**files, name)? {
-            report(name, None, format!("it does not check; {cost}"), true);
+        if let Err(error) = check_sum(&**files, name) {
+            report(name, None, format!("{error}; {meaning}"), true);
         }
     }
     let mut headers = Vec::new();
@@ -118,18 +119,6 @@ pub(super) fn verify(files: &Arc<dyn Files>, found: &mut dyn FnMut(Finding)) -> 
         report(&newest, at, format!("{torn} bytes of an append that was never answered; the next start cuts them off"), false);
     }
     Ok(verified)
-}
-
-/// Whether a file ends with the checksum of all before, if there is one of this name.
-fn is_sealed(files: &dyn Files, name: &str) -> io::Result<bool> {
-    let file = match files.open(name) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
-        other => other?,
-    };
-    let mut bytes = vec![0; file.len()? as usize];
-    let count = file.read_at(&mut bytes, 0)?;
-    let whole = bytes.get(..count).and_then(|bytes| bytes.split_last_chunk());
-    Ok(whole.is_some_and(|(contents, checksum)| crc32c::crc32c(contents) == u32::from_le_bytes(*checksum)))
 }
 
 enum Header {
@@ -215,6 +204,19 @@ pub(super) fn show(epoch: Epoch) -> String {
     format!("{:08x}", epoch.0)
 }
 
+/// Whether a file that ends in its checksum is what was written, if there is one.
+fn check_sum(files: &dyn Files, name: &str) -> io::Result<()> {
+    let file = match files.open(name) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    let mut bytes = vec![0; file.len()? as usize];
+    let count = file.read_at(&mut bytes, 0)?;
+    let whole = bytes.get(..count).and_then(|bytes| bytes.split_at_checked(count.checked_sub(4)?));
+    let checks = whole.is_some_and(|(contents, checksum)| crc32c::crc32c(contents) == u32_at(checksum, 0));
+    if checks { Ok(()) } else { Err(invalid("it does not check")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,7 +262,8 @@ mod tests {
             let without = disk.copy();
             without.remove(&name).unwrap();
             let (_, found) = findings(&without);
-            let derived = serial_of(&name, "index").is_some() || name == "ledger";
+            // Made again from the segments, which are all there.
+            let derived = ["index", "keys"].iter().any(|ending| serial_of(&name, ending).is_some()) || name == ledger::NAME;
             assert_eq!(found.iter().any(|finding| finding.damage), !derived, "without {name}: {found:?}");
         }
     }

@@ -298,9 +298,9 @@ impl Writer {
                 if let Some(&at) = first.get(&key.name) {
                     let Asked { same, other, .. } = &mut asked[at];
                     if appends[at].key.as_ref() == Some(key) {
-                        same.push(answer)
+                        same.push(answer);
                     } else {
-                        other.push(answer)
+                        other.push(answer);
                     }
                     continue;
                 }
@@ -312,7 +312,7 @@ impl Writer {
         (appends, asked)
     }
 
-    fn refuse(&mut self, error: &io::Error) -> StoreError {
+    pub(super) fn refuse(&mut self, error: &io::Error) -> StoreError {
         if self.refusing.is_none() {
             tracing::error!(%error, "the log cannot be written; publishing is refused until a new file can be");
         }
