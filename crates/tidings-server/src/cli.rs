@@ -166,13 +166,14 @@ fn retention() -> impl Iterator<Item = &'static Setting> {
 fn log_commands() -> Command {
     let directory = || Arg::new("DIR").required(true).value_parser(value_parser!(PathBuf)).help("The directory of the log");
     let flag = |name: &'static str, help: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
-    let command = |name: &'static str, about: &'static str| Command::new(name).about(about).arg(directory());
+    let config = Arg::new("config").long("config").value_name("FILE").value_parser(value_parser!(PathBuf)).env("TIDINGS_CONFIG");
+    let config = config.help("The hub's TOML file, if it has rules for prefixes: they say what outlives retention").hide_env_values(true);
+    let bare = |name: &'static str, about: &'static str| Command::new(name).about(about).arg(directory());
+    let command = |name: &'static str, about: &'static str| bare(name, about).arg(config.clone());
     let topic = Arg::new("topic").long("topic").value_name("TOPIC").action(ArgAction::Append);
     let since = Arg::new("since").long("since").value_name("TIME").value_parser(quantity::parse_moment);
-    let config = Arg::new("config").long("config").value_name("FILE").value_parser(value_parser!(PathBuf)).env("TIDINGS_CONFIG");
-    let compact = command("compact", "Remove what retention would remove, as the settings say; on a stopped log")
-        .arg(config.help("A TOML file with settings").hide_env_values(true))
-        .args(retention().map(setting_arg));
+    let compact =
+        command("compact", "Remove what retention would remove, as the settings say; on a stopped log").args(retention().map(setting_arg));
     Command::new("log")
         .about("Look after a log on disk: inspect, verify, export, compact, begin anew")
         .after_help(LOG_EXAMPLES)
@@ -189,7 +190,7 @@ fn log_commands() -> Command {
                 .arg(flag("publishable", "As POST /publish takes them: without the ids and times that the hub gave")),
         )
         .subcommand(compact)
-        .subcommand(command("new-epoch", "Begin a new log with its events, after a restore; readers are told. On a stopped log"))
+        .subcommand(bare("new-epoch", "Begin a new log with its events, after a restore; readers are told. On a stopped log"))
 }
 
 fn hub_args(command: Command) -> Command {
@@ -270,7 +271,15 @@ fn log_command(mut matches: ArgMatches) -> Result<(), Failure> {
     let Some((name, mut matches)) = matches.remove_subcommand() else {
         return Err(Failure::Usage("no command given; see tidings log --help".into()));
     };
-    let directory = matches.remove_one::<PathBuf>("DIR").unwrap_or_default();
+    let path = matches.remove_one::<PathBuf>("DIR").unwrap_or_default();
+    let settings = match &*name {
+        "compact" => Some(resolve(&mut matches, retention())?),
+        // A look needs no other settings, and must not fail for them.
+        "new-epoch" => None,
+        _ if matches.get_one::<PathBuf>("config").is_some() => Some(resolve(&mut matches, [].iter())?),
+        _ => None,
+    };
+    let directory = log::Place { path, prefixes: settings.as_ref().map(|settings| settings.hub.prefixes.clone()).unwrap_or_default() };
     match &*name {
         "inspect" => log::inspect(&directory, matches.get_flag("json")),
         "verify" => log::verify(&directory),
@@ -280,10 +289,10 @@ fn log_command(mut matches: ArgMatches) -> Result<(), Failure> {
             log::export(&directory, &log::Export { topics, since, publishable })
         }
         "compact" => {
-            let mut settings = resolve(&mut matches, retention())?;
-            (settings.disk, settings.data) = (true, Some(directory));
+            let mut settings = settings.unwrap_or_default();
+            (settings.disk, settings.data) = (true, Some(directory.path.clone()));
             let options = settings.disk().map_err(Failure::Usage)?;
-            options.map_or(Ok(()), |(directory, options)| log::compact(&directory, options))
+            options.map_or(Ok(()), |(_, options)| log::compact(&directory, options))
         }
         _ => log::new_epoch(&directory),
     }

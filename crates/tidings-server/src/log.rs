@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use std::{
     fmt::Write as _,
     io::{self, BufWriter, Write},
-    path::Path,
+    path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
-use tidings::{DiskOptions, GapReason, LogDirectory, LogReport, Matchers, Record, TopicMatcher, moment};
+use tidings::{DiskOptions, GapReason, LogDirectory, LogReport, Matchers, OpenError, PrefixRule, Record, TopicMatcher, moment};
 
 /// Which events are read out, and how.
 pub(crate) struct Export {
@@ -19,6 +19,18 @@ pub(crate) struct Export {
     pub(crate) since: Option<u64>,
     /// As `/publish` takes them.
     pub(crate) publishable: bool,
+}
+
+/// A log, and the rules of the hub whose log it is, as far as they were said.
+pub(crate) struct Place {
+    pub(crate) path: PathBuf,
+    pub(crate) prefixes: Vec<PrefixRule>,
+}
+
+impl Place {
+    fn open(&self) -> Result<LogDirectory, OpenError> {
+        LogDirectory::open(&self.path).map(|log| log.prefixes(self.prefixes.clone()))
+    }
 }
 
 fn failed(error: impl ToString) -> Failure {
@@ -33,8 +45,9 @@ fn written(result: io::Result<()>) -> Result<(), Failure> {
     }
 }
 
-pub(crate) fn inspect(path: &Path, as_json: bool) -> Result<(), Failure> {
-    let report = LogDirectory::open(path).and_then(|log| log.inspect()).map_err(failed)?;
+pub(crate) fn inspect(place: &Place, as_json: bool) -> Result<(), Failure> {
+    let path = &*place.path;
+    let report = place.open().and_then(|log| log.inspect()).map_err(failed)?;
     let text = if as_json { format!("{}\n", as_value(path, &report)) } else { table(path, &report) };
     written(io::stdout().write_all(text.as_bytes()))
 }
@@ -115,10 +128,11 @@ fn human(bytes: u64) -> String {
     format!("{:.1} {}", bytes as f64 / (1u64 << (10 * (at + 1))) as f64, UNITS[at])
 }
 
-pub(crate) fn verify(path: &Path) -> Result<(), Failure> {
+pub(crate) fn verify(place: &Place) -> Result<(), Failure> {
+    let path = &place.path;
     let mut out = io::stdout().lock();
     let (mut damages, mut said) = (0u64, Ok(()));
-    let verified = LogDirectory::open(path).and_then(|log| {
+    let verified = place.open().and_then(|log| {
         log.verify(|finding| {
             damages += u64::from(finding.damage);
             let kind = if finding.damage { "damage" } else { "note" };
@@ -142,13 +156,14 @@ pub(crate) fn verify(path: &Path) -> Result<(), Failure> {
     }
 }
 
-pub(crate) fn export(path: &Path, export: &Export) -> Result<(), Failure> {
+pub(crate) fn export(place: &Place, export: &Export) -> Result<(), Failure> {
+    let path = &place.path;
     let topics = export.topics.iter().map(|topic| TopicMatcher::exact(topic)).collect::<Result<Vec<_>, _>>();
     let topics = topics.map_err(|error| Failure::Usage(format!("--topic: {error}")))?;
     let matchers = if topics.is_empty() { Matchers::all() } else { Matchers::new(topics) };
     let mut out = BufWriter::new(io::stdout().lock());
     let (mut result, mut gaps) = (Ok(()), 0u64);
-    let log = LogDirectory::open(path).map_err(failed)?;
+    let log = place.open().map_err(failed)?;
     let read = log.read(matchers, export.since, |read| {
         match read {
             Ok(record) => result = writeln!(out, "{}", event(record, export.publishable)),
@@ -190,24 +205,24 @@ fn event(record: &Record, publishable: bool) -> Value {
     event
 }
 
-pub(crate) fn compact(path: &Path, options: DiskOptions) -> Result<(), Failure> {
+pub(crate) fn compact(place: &Place, options: DiskOptions) -> Result<(), Failure> {
     let age = options.retention_age.map_or("of any age".into(), |age| format!("not older than {}", quantity::show_time(age)));
     let applied = format!("at most {}, {age}", quantity::show_size(options.retention_bytes));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|_| failed("the clock stands before 1970"))?;
-    let compacted = LogDirectory::open(path).and_then(|log| log.compact(options, now.as_millis() as u64));
+    let compacted = place.open().and_then(|log| log.compact(options, now.as_millis() as u64));
     let (before, after) = compacted.map_err(stop_first)?;
     written(writeln!(io::stdout(), "{} before, {} now ({applied})", human(before), human(after)))
 }
 
-pub(crate) fn new_epoch(path: &Path) -> Result<(), Failure> {
-    let (epoch, events) = LogDirectory::open(path).and_then(|log| log.begin_new_epoch()).map_err(stop_first)?;
+pub(crate) fn new_epoch(place: &Place) -> Result<(), Failure> {
+    let (epoch, events) = place.open().and_then(|log| log.begin_new_epoch()).map_err(stop_first)?;
     let text = format!("epoch {:08x}, with {events} events; readers with an older cursor are told, and get all of them", epoch.0);
     written(writeln!(io::stdout(), "{text}"))
 }
 
-fn stop_first(error: tidings::OpenError) -> Failure {
+fn stop_first(error: OpenError) -> Failure {
     match error {
-        tidings::OpenError::InUse { path, by } => {
+        OpenError::InUse { path, by } => {
             failed(format!("the log in {path} is in use by process {by}, and this changes it: stop the hub first"))
         }
         other => failed(other),

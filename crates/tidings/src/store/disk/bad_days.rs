@@ -30,7 +30,7 @@ fn append(writer: &mut Writer, data: &[&str], now: u64) -> Result<Once, StoreErr
 fn read(log: &super::log::Log) -> Vec<(String, u64)> {
     let filter = Filter::new(Matchers::all(), &Grant::full());
     let bounds = log.bounds();
-    let (mut events, mut after) = (Vec::new(), bounds.floor);
+    let (mut events, mut after) = (Vec::new(), bounds.low);
     while after < bounds.head {
         let page = log.read_beyond(after, bounds.head, &filter, &[], PageLimits { bytes: 1 << 20, events: 100, scanned: 1_000 }).unwrap();
         assert_eq!(page.lost, None);

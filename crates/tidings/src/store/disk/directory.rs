@@ -11,7 +11,7 @@ use super::{
     state, take,
     verify::{self, Finding, Verified},
 };
-use crate::store::PageLimits;
+use crate::{PrefixRule, store::PageLimits};
 use std::{
     fs,
     io::{self, ErrorKind},
@@ -35,6 +35,7 @@ use tidings_core::{Epoch, Filter, GapReason, Grant, Matchers, Record, limits};
 #[derive(Debug)]
 pub struct LogDirectory {
     path: PathBuf,
+    prefixes: Vec<PrefixRule>,
 }
 
 /// What is in a log. Times are milliseconds since 1970.
@@ -47,7 +48,7 @@ pub struct LogReport {
     pub epoch: Epoch,
     /// Whether it was closed properly; `None` if the state does not say.
     pub closed: Option<bool>,
-    /// Everything after this sequence is kept.
+    /// Nothing up to this sequence is kept.
     pub floor: u64,
     /// The newest sequence given out.
     pub head: u64,
@@ -98,7 +99,7 @@ pub struct MissingReport {
 impl LogDirectory {
     /// A directory with a log in it.
     pub fn open(path: impl AsRef<Path>) -> Result<LogDirectory, OpenError> {
-        let log = LogDirectory { path: path.as_ref().into() };
+        let log = LogDirectory { path: path.as_ref().into(), prefixes: Vec::new() };
         let names = log.overlay().names().map_err(|error| log.unusable(error))?;
         if names.iter().any(|name| name == state::NAME || serial_of(name, "log").is_some()) {
             return Ok(log);
@@ -106,12 +107,18 @@ impl LogDirectory {
         Err(log.unusable(io::Error::new(ErrorKind::NotFound, "there is no log in it")))
     }
 
+    /// With the rules of the hub whose log it is: what is the latest of its kind outlives retention, and is only known by them.
+    #[must_use]
+    pub fn prefixes(self, prefixes: Vec<PrefixRule>) -> LogDirectory {
+        LogDirectory { prefixes, ..self }
+    }
+
     /// What is in it, as a hub would find it.
     pub fn inspect(&self) -> Result<LogReport, OpenError> {
         let report = || {
             let overlay = self.overlay();
             let closed = state::load(&*overlay).ok().flatten().map(|state| state.closed);
-            let Parts { log, torn, .. } = parts(&overlay)?;
+            let Parts { log, torn, .. } = self.parts(&overlay)?;
             let bounds = log.bounds();
             let (segments, gaps, events) = {
                 let view = log.view();
@@ -120,9 +127,8 @@ impl LogDirectory {
             let size = |name: &str| overlay.open(name).and_then(|file| file.len()).unwrap_or(0);
             let segment = |segment: &Arc<super::segment::Segment>| {
                 let header = segment.header;
-                let first = log.by_position(header.first - 1, |index, place, _| {
-                    Ok((place, (index.sequence(place.header.first, 0)?, index.offset(0)?)))
-                })?;
+                let first =
+                    log.by_position(header.first - 1, |index, place, _| Ok((place, (index.sequence(header.first, 0)?, index.offset(0)?))))?;
                 let first_at = first.map(|((place, event), _)| log.accepted_at(place, event)).transpose()?.flatten();
                 Ok(SegmentReport {
                     file: segment_name(header.serial),
@@ -139,7 +145,7 @@ impl LogDirectory {
                 used_by: self.used_by(),
                 epoch: bounds.epoch,
                 closed,
-                floor: bounds.floor,
+                floor: bounds.low,
                 head: gaps
                     .iter()
                     .filter(|gap| gap.why == Missing::Unused && gap.through == bounds.head)
@@ -169,7 +175,7 @@ impl LogDirectory {
         mut each: impl FnMut(Result<&Record, (u64, GapReason)>) -> bool,
     ) -> Result<(), OpenError> {
         let mut read = || {
-            let Parts { log, .. } = parts(&self.overlay())?;
+            let Parts { log, .. } = self.parts(&self.overlay())?;
             let (sight, bounds, filter) = (log.sight(), log.bounds(), Filter::new(matchers.clone(), &Grant::full()));
             let mut after = match since {
                 Some(moment) => log.since(moment, &filter)?.0,
@@ -178,7 +184,9 @@ impl LogDirectory {
             let page = PageLimits { bytes: limits::TAKEN_BYTES, events: usize::MAX, scanned: limits::PAGE_SCAN };
             while after < bounds.head {
                 let page = log.read_beyond(after, bounds.head, &filter, &sight.floors, page)?;
-                if page.lost.is_some_and(|reason| !each(Err((after, reason)))) || !page.records.iter().all(|record| each(Ok(record))) {
+                // What retention took is not missing here.
+                let lost = page.lost.filter(|reason| *reason != GapReason::Evicted);
+                if lost.is_some_and(|reason| !each(Err((after, reason)))) || !page.records.iter().all(|record| each(Ok(record))) {
                     return Ok(());
                 }
                 after = page.covered_through;
@@ -229,10 +237,16 @@ impl LogDirectory {
     fn unusable(&self, error: io::Error) -> OpenError {
         OpenError::Io { path: self.path.display().to_string(), error }
     }
-}
 
-/// The log, with nothing removed for its age or size.
-fn parts(files: &Arc<dyn Files>) -> io::Result<Parts> {
-    let options = DiskOptions { retention_bytes: u64::MAX, retention_events: u64::MAX, retention_age: None, ..DiskOptions::default() };
-    assemble(files.clone(), options, Box::new(|| ()))
+    /// The log, with nothing removed for its age or size.
+    fn parts(&self, files: &Arc<dyn Files>) -> io::Result<Parts> {
+        let options = DiskOptions {
+            retention_bytes: u64::MAX,
+            retention_events: u64::MAX,
+            retention_age: None,
+            prefixes: self.prefixes.clone(),
+            ..DiskOptions::default()
+        };
+        assemble(files.clone(), options, Box::new(|| ()))
+    }
 }

@@ -152,7 +152,7 @@ pub(super) fn recover(files: &Arc<dyn Files>, options: &DiskOptions) -> io::Resu
 }
 
 /// The rules of this life, and in the state what each of their classes has removed.
-fn rules(state: &mut State, options: &DiskOptions) -> Rules {
+pub(super) fn rules(state: &mut State, options: &DiskOptions) -> Rules {
     let limits = Limits::new(options.retention_bytes, options.retention_events, options.retention_age);
     let rest = state.classes.first().map_or(0, |class| class.through).max(state.removed);
     // A class that was told to be one and is no longer stays until the rest has removed as much.

@@ -19,7 +19,7 @@ use std::{
 };
 use tidings_core::{Epoch, Filter, Grant, Matchers, Topic, limits, shard::Page};
 
-const NAME: &str = "latest";
+pub(super) const NAME: &str = "latest";
 /// Followed by a number that no other attempt had: what is left of one that failed must never get the name.
 const NEW: &str = "latest.";
 const MAGIC: &[u8; 8] = b"TIDLAST\n";
