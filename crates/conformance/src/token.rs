@@ -2,15 +2,15 @@
 //!
 //! It signs and never verifies. It knows the shapes of both dialects' tokens, not what a hub makes of them.
 
-use base64::{
-    Engine,
-    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
-};
-use ring::{
+use aws_lc_rs::{
     hmac,
     rand::{SecureRandom, SystemRandom},
     rsa,
     signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair},
+};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 use serde_json::{Value, json};
 use std::{fmt, sync::Arc};
@@ -42,13 +42,12 @@ impl fmt::Debug for Key {
 impl Key {
     /// `HS256`, `HS384` and `HS512` take the secret itself; `RS256`, `ES256` and `EdDSA` a private key as PKCS #8 in PEM.
     pub fn parse(algorithm: &str, text: &str) -> Result<Key, String> {
-        let random = SystemRandom::new();
-        let said = |error: ring::error::KeyRejected| format!("this is no private key for {algorithm}: {error}");
+        let said = |error: aws_lc_rs::error::KeyRejected| format!("this is no private key for {algorithm}: {error}");
         let material = match algorithm {
             "HS256" | "HS384" | "HS512" => Material::Secret(text.as_bytes().into()),
             "RS256" => Material::Rsa(Arc::new(rsa::KeyPair::from_pkcs8(&der(text)?).map_err(said)?)),
             "ES256" => {
-                let pair = EcdsaKeyPair::from_pkcs8(&signature::ECDSA_P256_SHA256_FIXED_SIGNING, &der(text)?, &random);
+                let pair = EcdsaKeyPair::from_pkcs8(&signature::ECDSA_P256_SHA256_FIXED_SIGNING, &der(text)?);
                 Material::P256(Arc::new(pair.map_err(said)?))
             }
             "EdDSA" => Material::Ed25519(Arc::new(Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der(text)?).map_err(said)?)),
@@ -61,7 +60,7 @@ impl Key {
     pub(crate) fn stranger() -> Key {
         let random = SystemRandom::new();
         let document = EcdsaKeyPair::generate_pkcs8(&signature::ECDSA_P256_SHA256_FIXED_SIGNING, &random).expect("randomness");
-        let pair = EcdsaKeyPair::from_pkcs8(&signature::ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random).expect("its own key");
+        let pair = EcdsaKeyPair::from_pkcs8(&signature::ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref()).expect("its own key");
         Key { algorithm: "ES256".into(), material: Material::P256(Arc::new(pair)) }
     }
 
@@ -115,7 +114,7 @@ impl Key {
                 hmac::sign(&hmac::Key::new(kind, secret), message).as_ref().to_vec()
             }
             Material::Rsa(pair) => {
-                let mut signed = vec![0; pair.public().modulus_len()];
+                let mut signed = vec![0; pair.public_modulus_len()];
                 pair.sign(&signature::RSA_PKCS1_SHA256, &random, message, &mut signed).expect("a key of enough bits");
                 signed
             }
@@ -201,7 +200,7 @@ pub(crate) fn random_name() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ring::signature::UnparsedPublicKey;
+    use aws_lc_rs::signature::UnparsedPublicKey;
 
     #[test]
     fn tokens_carry_what_they_were_given() {

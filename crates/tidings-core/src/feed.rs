@@ -4,7 +4,7 @@
 //! received is the shard's.
 
 use crate::{
-    Framing, Grant, Map, Matchers, Record, Topic,
+    Framing, Grant, Map, Matchers, Record, Topic, TopicMatcher,
     matcher::{Kind, below},
     wire,
 };
@@ -102,13 +102,15 @@ pub(crate) struct Routes {
     exact: Map<Arc<str>, Vec<u32>>,
     prefix: Map<Arc<str>, Vec<u32>>,
     all: Vec<u32>,
+    /// Templates and URL patterns, each once.
+    patterns: Vec<(TopicMatcher, Vec<u32>)>,
     /// Bytes of the longest prefix since there was none: look-ups stop there, however many slashes a topic has.
     longest_prefix: usize,
 }
 
 impl Routes {
     pub(crate) fn new(seed: u64) -> Routes {
-        Routes { exact: crate::map(seed), prefix: crate::map(seed), all: Vec::new(), longest_prefix: 0 }
+        Routes { exact: crate::map(seed), prefix: crate::map(seed), all: Vec::new(), patterns: Vec::new(), longest_prefix: 0 }
     }
 
     pub(crate) fn insert(&mut self, feed: u32, matchers: &Matchers) {
@@ -120,6 +122,10 @@ impl Routes {
                     self.longest_prefix = self.longest_prefix.max(name.len());
                     self.prefix.entry(name.clone()).or_default().push(feed);
                 }
+                Kind::Template(_) | Kind::Pattern(_) => match self.patterns.iter_mut().find(|(of, _)| of == matcher) {
+                    Some((_, feeds)) => feeds.push(feed),
+                    None => self.patterns.push((matcher.clone(), vec![feed])),
+                },
             }
         }
     }
@@ -138,6 +144,10 @@ impl Routes {
                 Kind::All => self.all.retain(|&other| other != feed),
                 Kind::Exact(name) => remove_from(&mut self.exact, name, feed),
                 Kind::Prefix(name) => remove_from(&mut self.prefix, name, feed),
+                Kind::Template(_) | Kind::Pattern(_) => self.patterns.retain_mut(|(of, feeds)| {
+                    feeds.retain(|&other| other != feed || of != matcher);
+                    !feeds.is_empty()
+                }),
             }
         }
         if self.prefix.is_empty() {
@@ -150,6 +160,9 @@ impl Routes {
         self.all.iter().copied().for_each(&mut visit);
         for topic in topics {
             if let Some(feeds) = self.exact.get(topic.as_str()) {
+                feeds.iter().copied().for_each(&mut visit);
+            }
+            for (_, feeds) in self.patterns.iter().filter(|(matcher, _)| matcher.matches(topic)) {
                 feeds.iter().copied().for_each(&mut visit);
             }
             if self.prefix.is_empty() {
@@ -169,7 +182,7 @@ impl Routes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Epoch, Event, Position, TopicMatcher};
+    use crate::{Epoch, Event, Position};
     use proptest::prelude::*;
 
     fn matcher(text: &str) -> TopicMatcher {

@@ -11,6 +11,8 @@ pub const EVENT_DATA_MAX: usize = 16 << 20;
 pub const EVENT_DATA_LARGE: usize = 64 << 10;
 /// Body of one publish request on the native routes, in bytes; a batch of many events has to fit; N-40.
 pub const PUBLISH_BODY: usize = 16 << 20;
+/// Body of one request on the Mercure path, in bytes: one event, or a long list of matchers; N-40, M-312.
+pub const MERCURE_BODY: usize = 1 << 20;
 /// A topic, in bytes: it has to fit into a URL that proxies pass on; N-40.
 pub const TOPIC: usize = 2_048;
 /// A publisher's event id, in bytes: it comes back in a request header on every reconnect; N-40.
@@ -31,8 +33,50 @@ pub const ANSWER_IDS: usize = 16 << 20;
 pub const MATCHERS: usize = 100;
 /// The most matchers any door may allow; N-40, M-312.
 pub const MATCHERS_MAX: usize = 1_000;
+/// A URI Template or URL Pattern, in bytes; M-23, M-312.
+pub const PATTERN: usize = 4_096;
+/// The automata of one URL pattern, in bytes, and about four times that while it is compiled: what needs more is refused. Ordinary
+/// patterns take under two thousand.
+pub const PATTERN_AUTOMATA: usize = 32 << 10;
+/// Distinct URL patterns of a hub that are in use at once, in subscriptions and grants: M-23, M-79.
+pub const URL_PATTERNS: usize = 10_000;
 /// A cursor as a client sends it, in bytes: the longest publisher's id, percent-encoded, with room; longer is an unknown id (S-19).
 pub const CURSOR: usize = 4_096;
+
+/// A token, in bytes: it has to fit into a request head beside the rest; M-79.
+pub const TOKEN: usize = 48 << 10;
+/// Entries of `authorization_details` in one token; M-79, M-312.
+pub const TOKEN_DETAILS: usize = 100;
+/// Topics in all of those entries together; M-79, M-312.
+pub const TOKEN_TOPICS: usize = 100;
+/// Selectors in one claim of a token of dialect 7; M-312.
+pub const TOKEN_SELECTORS: usize = 1_000;
+/// A shared secret is at least as long as the hash it is used with, in bytes; M-70.
+pub const SECRET_MIN: usize = 32;
+/// Keys that are tried for one token, those with its `kid` first: a forged token costs no more signature checks than this.
+pub const TOKEN_KEYS_TRIED: usize = 8;
+/// Verified tokens that are remembered; each costs about two kilobytes beside its text; M-412.
+pub const TOKEN_CACHE: usize = 16_384;
+/// Bytes of tokens that are remembered; what is known of a token grows with its length; M-412.
+pub const TOKEN_CACHE_BYTES: usize = 32 << 20;
+/// How long a token without an end is remembered; milliseconds; M-412.
+pub const TOKEN_CACHE_MS: u64 = 5 * 60_000;
+/// Fetching a set of keys takes at most this long; milliseconds; M-411.
+pub const KEY_SET_FETCH_MS: u64 = 5_000;
+/// A set of keys, in bytes; M-411.
+pub const KEY_SET_BYTES: usize = 1 << 20;
+/// Keys of one set; M-411.
+pub const KEY_SET_KEYS: usize = 100;
+/// A set of keys is fetched again after what `Cache-Control` says, within these bounds; milliseconds; M-411.
+pub const KEY_SET_AGE_MS: (u64, u64) = (5 * 60_000, 24 * 3_600_000);
+/// A token with an unknown `kid` has the set fetched again at most once in this time; milliseconds; M-411.
+pub const KEY_SET_ASK_MS: u64 = 60_000;
+/// Before a set has come for the first time it is asked for this often; milliseconds.
+pub const KEY_SET_RETRY_MS: u64 = 5_000;
+/// A set that cannot be fetched again serves this much longer than it should; milliseconds; M-411.
+pub const KEY_SET_STALE_MS: u64 = 24 * 3_600_000;
+/// Redirects of a key set's URL that are followed, all within its origin; M-411.
+pub const KEY_SET_REDIRECTS: usize = 3;
 
 /// A request head, in bytes; N-40.
 pub const REQUEST_HEAD: usize = 64 << 10;
@@ -86,6 +130,12 @@ pub const EVICTED_BYTES: usize = 16 << 20;
 
 /// Bytes of events that wait for a durable store to write them (one append may exceed it alone); further publishes are refused with 503.
 pub const STORE_QUEUE_BYTES: usize = 64 << 20;
+
+/// Files of the log on disk that stay open for the next reader: a segment and its index each, so questions about the newest four gigabytes
+/// open nothing.
+pub const LOG_OPEN_FILES: usize = 128;
+/// Checked pages of indexes kept for the next reader, 2 MiB: the places that readers of a hundred segments ask for.
+pub const INDEX_PAGES: usize = 512;
 
 /// Events a shard takes at once.
 pub const TAKEN_EVENTS: usize = 1_024;
@@ -152,6 +202,7 @@ pub const DRAIN_HARD_MS: u64 = 35_000;
 pub const TOPICS_PAGE: usize = 1_000;
 
 // Relations between bounds that other code relies on.
+const _: () = assert!(TOKEN < REQUEST_HEAD);
 const _: () = assert!(EVENT_DATA <= EVENT_DATA_MAX);
 const _: () = assert!(BATCH_EVENTS < WINDOW_EVENTS / SHARD_LEAD.1 * SHARD_LEAD.0);
 const _: () = assert!(SHARD_LEAD.0 * 2 < SHARD_LEAD.1);

@@ -1,11 +1,13 @@
-//! What a subscription asks for: every topic, one topic, or a topic and everything below it.
+//! What a subscription asks for: every topic, one topic, a topic and everything below it, or what a URI Template or a URL pattern says.
 //!
 //! Matching is one small closed type, so that the routing index of a shard can hold each kind in the structure that suits it. It does
 //! not know who may receive what it matches; that is [`crate::Grant`]'s.
 
 use crate::{
-    Topic,
-    topic::{TopicError, check_name},
+    PatternError, Topic, UrlPatterns, limits,
+    pattern::UrlPattern,
+    template::Template,
+    topic::{TopicError, check_hidden, check_name},
 };
 use std::{fmt, sync::Arc};
 
@@ -29,6 +31,10 @@ pub(crate) enum Kind {
     Exact(Arc<str>),
     /// By `/` segments; written without a slash at either end (N-10).
     Prefix(Arc<str>),
+    /// A URI Template, and its own text (M-203).
+    Template(Arc<Template>),
+    /// A URL pattern (M-32).
+    Pattern(Arc<UrlPattern>),
 }
 
 impl TopicMatcher {
@@ -56,22 +62,64 @@ impl TopicMatcher {
         Ok(TopicMatcher(Kind::Prefix(name.into())))
     }
 
+    /// What a topic selector of the older dialect means (M-203): `*` is every topic, a valid URI Template with an expression is what it
+    /// expands to and its own text, and anything else is one topic, byte for byte; the empty one matches nothing that can be published
+    /// (M-337). At most [`limits::PATTERN`] bytes.
+    ///
+    /// ```
+    /// use tidings_core::{Topic, TopicMatcher};
+    /// let books = TopicMatcher::template("https://example.com/books/{id}")?;
+    /// assert!(books.matches(&Topic::parse("https://example.com/books/1")?));
+    /// assert!(!books.matches(&Topic::parse("https://example.com/books/1/pages")?));
+    /// # Ok::<(), tidings_core::TopicError>(())
+    /// ```
+    pub fn template(selector: &str) -> Result<Self, TopicError> {
+        match check_name(selector) {
+            Err(TopicError::TooLong(len)) if len > limits::PATTERN => return Err(TopicError::SelectorTooLong(len)),
+            // `check_name` looks at the length first.
+            Err(TopicError::TooLong(_)) => check_hidden(selector)?,
+            Err(TopicError::Empty) => {}
+            checked => checked?,
+        }
+        Ok(TopicMatcher(match Template::parse(selector) {
+            Some(template) => Kind::Template(Arc::new(template)),
+            None if selector == "*" => Kind::All,
+            None => Kind::Exact(selector.into()),
+        }))
+    }
+
+    /// Topics that a WHATWG URL pattern matches (M-32): relative patterns and relative topics are relative to the hub's public URL. `*` is
+    /// every topic (M-30).
+    pub fn url_pattern(pattern: &str, patterns: &UrlPatterns) -> Result<Self, PatternError> {
+        Ok(TopicMatcher(if pattern == "*" { Kind::All } else { Kind::Pattern(patterns.get(pattern)?) }))
+    }
+
     /// Whether a topic is among those asked for.
     pub fn matches(&self, topic: &Topic) -> bool {
+        self.matches_name(topic.as_str())
+    }
+
+    /// The same for any string taken as a topic, such as the text of another matcher (M-84, M-203).
+    pub fn matches_name(&self, name: &str) -> bool {
         match &self.0 {
             Kind::All => true,
-            Kind::Exact(name) => **name == *topic.as_str(),
-            Kind::Prefix(name) => is_below(name, topic.as_str()),
+            Kind::Exact(exact) => **exact == *name,
+            Kind::Prefix(prefix) => is_below(prefix, name),
+            Kind::Template(template) => template.matches(name),
+            Kind::Pattern(pattern) => pattern.matches(name),
         }
     }
 
-    /// Whether everything that another matcher matches is matched by this one too.
+    /// Whether everything that another matcher matches is certainly matched by this one too.
     pub fn covers(&self, other: &TopicMatcher) -> bool {
         match (&self.0, &other.0) {
             (Kind::All, _) => true,
             (_, Kind::All) => false,
-            (Kind::Exact(_), _) => self == other,
-            (Kind::Prefix(name), Kind::Exact(other) | Kind::Prefix(other)) => is_below(name, other),
+            (_, Kind::Exact(other)) => self.matches_name(other),
+            (Kind::Prefix(name), Kind::Prefix(other)) => is_below(name, other),
+            // All of it begins with its head, and what comes after a slash is below.
+            (Kind::Prefix(name), Kind::Template(other)) => other.head().rfind('/').is_some_and(|end| is_below(name, &other.head()[..end])),
+            _ => self == other,
         }
     }
 }
@@ -86,10 +134,13 @@ pub enum Key<'a> {
     Exact(&'a str),
     /// A prefix, without a slash at either end.
     Prefix(&'a str),
+    /// Topics that begin with this, byte for byte, are to be shown to the matcher.
+    Head(&'a str),
 }
 
 impl TopicMatcher {
-    /// The key under which an index finds this matcher: it matches a topic if and only if the topic has that key.
+    /// The key under which an index finds this matcher: it matches a topic if and only if the topic has that key. For [`Key::Head`] it is only
+    /// if: what begins so has to be shown to [`TopicMatcher::matches`].
     ///
     /// ```
     /// use tidings_core::{Key, Topic, TopicMatcher};
@@ -103,12 +154,16 @@ impl TopicMatcher {
             Kind::All => Key::All,
             Kind::Exact(name) => Key::Exact(name),
             Kind::Prefix(name) => Key::Prefix(name),
+            Kind::Template(template) => Key::Head(template.head()),
+            // The same topic can be written in more than one way.
+            Kind::Pattern(_) => Key::Head(""),
         }
     }
 }
 
 impl Topic {
-    /// The keys of the matchers that match this topic: as many as it has segments, and two.
+    /// The keys of the matchers that match this topic: as many as it has segments, and two. Every beginning of it is a [`Key::Head`] too;
+    /// those are not among them.
     pub fn keys(&self) -> impl Iterator<Item = Key<'_>> {
         let name = below(self.as_str());
         let ends = memchr::memchr_iter(b'/', name.as_bytes()).chain([name.len()]);
@@ -132,6 +187,8 @@ impl fmt::Debug for TopicMatcher {
             Kind::All => f.write_str("*"),
             Kind::Exact(name) => write!(f, "={name}"),
             Kind::Prefix(name) => write!(f, "{name}/**"),
+            Kind::Template(template) => write!(f, "template {}", template.text()),
+            Kind::Pattern(pattern) => write!(f, "pattern {}", pattern.text()),
         }
     }
 }
@@ -169,13 +226,18 @@ impl Matchers {
 
     /// Whether any of them matches.
     pub fn matches(&self, topic: &Topic) -> bool {
-        // Sorted: everything first, then exact ones, then prefixes. A long list of topics costs a binary search.
-        let (named, prefixes) = self.0.split_at(self.0.partition_point(|matcher| !matches!(matcher.0, Kind::Prefix(_))));
+        self.matches_name(topic.as_str())
+    }
+
+    /// The same for any string taken as a topic (M-84).
+    pub fn matches_name(&self, name: &str) -> bool {
+        // Sorted: everything first, then exact ones, then the others. A long list of topics costs a binary search.
+        let (named, others) = self.0.split_at(self.0.partition_point(|matcher| matches!(matcher.0, Kind::All | Kind::Exact(_))));
         let among_named = |matcher: &TopicMatcher| match &matcher.0 {
-            Kind::Exact(name) => (**name).cmp(topic.as_str()),
-            Kind::All | Kind::Prefix(_) => std::cmp::Ordering::Equal,
+            Kind::Exact(exact) => (**exact).cmp(name),
+            _ => std::cmp::Ordering::Equal,
         };
-        named.binary_search_by(among_named).is_ok() || prefixes.iter().any(|matcher| matcher.matches(topic))
+        named.binary_search_by(among_named).is_ok() || others.iter().any(|matcher| matcher.matches_name(name))
     }
 
     /// Whether any of them matches any of the topics (M-2, M-22).

@@ -26,8 +26,8 @@ mod terms;
 pub use deadlines::Millis;
 pub use pages::{Page, PageFailed, PageId, PageRequest};
 pub use terms::{
-    CloseReason, Closed, EndStyle, Gap, HeartbeatForm, InterestChange, Lag, LagPolicy, NewSubscriber, Poll, ShardConfig, ShardStats,
-    SubscriberId, Transmit,
+    CloseReason, Closed, EndStyle, Gap, HeartbeatForm, InterestChange, Lag, LagPolicy, MissingEvents, NewSubscriber, Poll, ShardConfig,
+    ShardStats, SubscriberId, Transmit,
 };
 
 use crate::{
@@ -65,6 +65,7 @@ struct Slot {
     expires_at: Coarse,
     end: EndStyle,
     lag_policy: LagPolicy,
+    missing: MissingEvents,
     prime: bool,
     heartbeat: HeartbeatForm,
     /// Its client has ended its half early, and may read on.
@@ -231,6 +232,7 @@ impl Shard {
             expires_at: expires_at.map_or(Coarse::NEVER, Coarse::floor),
             end: new.end,
             lag_policy: new.lag_policy,
+            missing: new.missing,
             prime: new.prime,
             heartbeat: new.heartbeat,
             half_closed: false,

@@ -28,6 +28,9 @@ pub enum TopicError {
     /// Longer than [`limits::TOPIC`]; a size limit (413), unlike the others (400).
     #[error("a topic may have at most {limit} bytes, this one has {0}", limit = limits::TOPIC)]
     TooLong(usize),
+    /// A topic selector longer than [`limits::PATTERN`] (400).
+    #[error("a topic selector may have at most {limit} bytes, this one has {0}", limit = limits::PATTERN)]
+    SelectorTooLong(usize),
     /// A control or format character (M-1).
     #[error("a topic must not contain control or format characters, this one has U+{c:04X}", c = *.0 as u32)]
     Hidden(char),
@@ -95,6 +98,11 @@ pub(crate) fn check_name(name: &str) -> Result<(), TopicError> {
     if name.len() > limits::TOPIC {
         return Err(TopicError::TooLong(name.len()));
     }
+    check_hidden(name)
+}
+
+/// The rule about characters alone.
+pub(crate) fn check_hidden(name: &str) -> Result<(), TopicError> {
     text::first_hidden(name).map_or(Ok(()), |c| Err(TopicError::Hidden(c)))
 }
 

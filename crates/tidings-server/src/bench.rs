@@ -18,6 +18,7 @@ mod stream;
 mod system;
 mod tally;
 mod target;
+mod watcher;
 mod worker;
 
 use crate::Failure;

@@ -3,6 +3,9 @@
 //! It knows what can be set and what each setting means, not where a value was read from (flags, environment and files are the binary's)
 //! nor what is done with it.
 
+mod issuer;
+
+pub use issuer::{Algorithm, Family, Issuer, KeySource, TokenKey};
 use std::{fmt, net::IpAddr, time::Duration};
 use tidings_core::limits;
 
@@ -79,8 +82,18 @@ pub struct Config {
     /// Time after which draining stops waiting.
     pub drain_hard: Duration,
 
-    /// Static bearer keys that guard publishing (N-33). Empty: open access.
+    /// Static bearer keys that guard publishing (N-33). Without them and without issuers access is open.
     pub publish_keys: Vec<Secret>,
+    /// Who may issue tokens, and with which keys (M-70, M-71).
+    pub issuers: Vec<Issuer>,
+    /// What tokens must be meant for (`aud`, M-73). `None`: [`Config::hub_url`].
+    pub resource: Option<String>,
+    /// The only cookie that a token is taken from. `None`: `__Secure-mercure_access_token`, then `mercureAuthorization` (M-406).
+    pub cookie_name: Option<String>,
+    /// Whether a token may stand in the query, as `authorization` (M-205, M-406).
+    pub query_token: bool,
+    /// Tokens whose verification is remembered (M-412); 0 remembers none.
+    pub token_cache: usize,
     /// Origins whose pages may read and publish, as `https://example.com`, `https://*.example.com` or `*` (Z-11).
     pub cors_origins: Vec<String>,
     /// Further origins whose pages may publish.
@@ -95,6 +108,23 @@ pub struct Config {
     pub hosts: Vec<String>,
     /// Whether readers without a token get public events once tokens can be verified (N-32).
     pub anonymous: bool,
+
+    /// The dialects of the Mercure protocol spoken at `/.well-known/mercure` (M-401).
+    pub mercure_dialects: Dialects,
+    /// Largest body of a request there, in bytes.
+    pub mercure_body: usize,
+    /// Topics of one event published there.
+    pub mercure_topics: usize,
+    /// `topic` parameters of one subscription there; `match` parameters are bounded by `matchers`.
+    pub mercure_selectors: usize,
+    /// What a reader there gets whose cursor cannot be honoured (M-407).
+    pub mercure_after_gap: AfterGap,
+    /// Whether such a reader is told by an event too, besides the response header (M-407).
+    pub mercure_gap_event: bool,
+    /// Whether events name their topics to subscriptions by `match` (M-130).
+    pub mercure_topics_field: bool,
+    /// Whether there is a page to subscribe and publish by hand.
+    pub mercure_debug: bool,
 }
 
 impl Default for Config {
@@ -131,6 +161,11 @@ impl Default for Config {
             drain_spread: ms(limits::DRAIN_SPREAD_MS),
             drain_hard: ms(limits::DRAIN_HARD_MS),
             publish_keys: Vec::new(),
+            issuers: Vec::new(),
+            resource: None,
+            cookie_name: None,
+            query_token: false,
+            token_cache: limits::TOKEN_CACHE,
             cors_origins: Vec::new(),
             publish_origins: Vec::new(),
             cors_max_age: Duration::from_mins(10),
@@ -138,9 +173,39 @@ impl Default for Config {
             public_url: None,
             hosts: Vec::new(),
             anonymous: false,
+            mercure_dialects: Dialects::Both,
+            mercure_body: limits::MERCURE_BODY,
+            mercure_topics: limits::TOPICS_PER_EVENT_MAX,
+            mercure_selectors: limits::MATCHERS_MAX,
+            mercure_after_gap: AfterGap::Live,
+            mercure_gap_event: false,
+            mercure_topics_field: false,
+            mercure_debug: false,
         }
     }
 }
+
+impl Config {
+    /// The URL of the hub's Mercure interface as the public knows it: `public_url`, with the well-known path where it has none (M-73).
+    /// It comes from this setting alone, never from a request.
+    pub fn hub_url(&self) -> Option<String> {
+        let url = self.public_url.as_deref()?.trim_end_matches('/');
+        Some(if url.ends_with(HUB_PATH) { url.to_owned() } else { format!("{url}{HUB_PATH}") })
+    }
+
+    /// Whether nothing proves rights: anybody may publish, and read what is public (N-30).
+    pub fn is_open(&self) -> bool {
+        self.publish_keys.is_empty() && self.issuers.iter().all(|issuer| issuer.keys.is_empty())
+    }
+
+    /// What the claim `aud` of a token must name (M-73).
+    pub fn resource_identifier(&self) -> Option<String> {
+        self.resource.clone().or_else(|| self.hub_url())
+    }
+}
+
+/// Where the Mercure interface lies (M-5).
+const HUB_PATH: &str = "/.well-known/mercure";
 
 pub use tidings_core::shard::{EndStyle, HeartbeatForm, LagPolicy};
 
@@ -181,6 +246,33 @@ pub enum AfterGap {
     Replay,
     /// Only what is new.
     Live,
+}
+
+/// Which dialects of the Mercure protocol are spoken: 7 with `topic` parameters (0.x), 8 with `match` parameters (1.0). Each is decided
+/// parameter by parameter, and neither weakens the other (M-401).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Dialects {
+    /// Both at once.
+    Both,
+    /// Dialect 7 only.
+    Seven,
+    /// Dialect 8 only.
+    Eight,
+    /// Neither: nothing is at the path.
+    Off,
+}
+
+impl Dialects {
+    /// Whether dialect 7 is spoken.
+    pub fn seven(self) -> bool {
+        matches!(self, Dialects::Both | Dialects::Seven)
+    }
+
+    /// Whether dialect 8 is spoken.
+    pub fn eight(self) -> bool {
+        matches!(self, Dialects::Both | Dialects::Eight)
+    }
 }
 
 /// An exception for the topics below a prefix.

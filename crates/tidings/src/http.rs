@@ -11,6 +11,7 @@ mod body;
 mod cursor;
 mod json;
 mod look;
+mod mercure;
 mod origin;
 mod problem;
 mod publish;
@@ -23,10 +24,14 @@ mod topics;
 
 pub use response::ResponseBody;
 
-use crate::{Hub, auth::Keys};
+use crate::{
+    Hub,
+    auth::{Access, Dialect, Door, Presented, Role},
+};
 use body::Incoming;
 use bytes::Buf;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use mercure::Place;
 use origin::{Hosts, Origins, Standing};
 use problem::Problem;
 use std::{
@@ -38,7 +43,6 @@ use std::{
     sync::Arc,
     task::{Context, Poll},
 };
-use tidings_core::Grant;
 use tower_service::Service;
 
 /// The address a request came from: a request extension that the server in front inserts. Absent where an application embeds the hub.
@@ -62,8 +66,8 @@ impl Hub {
     /// It answers every host: that is the embedding application's to decide, see [`HubService::check_host`]. Origins are always checked.
     pub fn service(&self) -> HubService {
         let config = self.config();
-        let (keys, origins) = (Keys::new(&config.publish_keys), Origins::new(config));
-        HubService(Arc::new(Shared { hub: self.clone(), keys, origins, hosts: None, prefix: None }))
+        let origins = Origins::new(config);
+        HubService(Arc::new(Shared { hub: self.clone(), origins, hosts: None, prefix: None, hub_url: config.hub_url() }))
     }
 
     /// The HTTP interface as an axum `Router`, to be served as it is or nested: `app.nest("/events", hub.router())`. Where the path with
@@ -83,11 +87,12 @@ pub struct HubService(Arc<Shared>);
 #[derive(Clone)]
 struct Shared {
     hub: Hub,
-    keys: Keys,
     origins: Origins,
     hosts: Option<Hosts>,
     /// Without a slash at its end; `None` at the root.
     prefix: Option<Box<str>>,
+    /// Where the public finds the Mercure interface, or where it listens; never what a request says (M-73).
+    hub_url: Option<String>,
 }
 
 impl HubService {
@@ -108,6 +113,9 @@ impl HubService {
     pub fn check_host(mut self, listen: Vec<String>) -> Self {
         let shared = Arc::make_mut(&mut self.0);
         shared.hosts = Hosts::new(shared.hub.config(), &listen);
+        if let (None, Some(listen)) = (&shared.hub_url, listen.first()) {
+            shared.hub_url = Some(format!("http://{listen}/.well-known/mercure"));
+        }
         self
     }
 }
@@ -151,10 +159,18 @@ enum Route<'a> {
     Live,
     Ready,
     Metrics,
+    Mercure(Place),
+    /// For probes written for another hub: whether it is ready, or only alive.
+    MercureHealth {
+        ready: bool,
+    },
 }
 
 impl<'a> Route<'a> {
     fn find(path: &'a str) -> Option<Self> {
+        if let Some(place) = Place::find(path) {
+            return Some(Route::Mercure(place));
+        }
         let (name, rest) = match path.strip_prefix('/')?.split_once('/') {
             Some((name, rest)) => (name, Some(rest)),
             None => (&path[1..], None),
@@ -169,6 +185,8 @@ impl<'a> Route<'a> {
             ("livez", None) => Some(Route::Live),
             ("readyz" | "healthz", None) => Some(Route::Ready),
             ("metrics", None) => Some(Route::Metrics),
+            ("mercure", Some("health/live")) => Some(Route::MercureHealth { ready: false }),
+            ("mercure", Some("health/ready")) => Some(Route::MercureHealth { ready: true }),
             _ => None,
         }
     }
@@ -177,13 +195,22 @@ impl<'a> Route<'a> {
         match self {
             Route::Publish(_) => "POST, OPTIONS",
             Route::Subscribe(_) => "GET, HEAD, POST, QUERY, OPTIONS",
+            Route::Mercure(place) => place.methods(),
             _ => "GET, HEAD, OPTIONS",
         }
     }
 
     /// Whether a page that may publish but not read has business here.
-    fn publishes(self) -> bool {
-        matches!(self, Route::Publish(_) | Route::Topics(_))
+    fn publishes(self, parts: &Parts) -> bool {
+        let wants = |method: &HeaderValue| method == Method::POST.as_str();
+        match self {
+            Route::Publish(_) | Route::Topics(_) => true,
+            // Both at one path: a preflight says which is meant.
+            Route::Mercure(Place::Hub) => {
+                parts.method == Method::POST || parts.headers.get(header::ACCESS_CONTROL_REQUEST_METHOD).is_some_and(wants)
+            }
+            _ => false,
+        }
     }
 }
 
@@ -192,11 +219,11 @@ const ALL_METHODS: &str = "GET, HEAD, POST, QUERY, OPTIONS";
 
 impl Shared {
     async fn answer(&self, parts: Parts, body: Option<Incoming>) -> Response<ResponseBody> {
+        let route = self.path(&parts).and_then(Route::find);
         let mut response = match self.admit(&parts) {
             Ok(standing) => {
-                let route = self.path(&parts).and_then(Route::find);
                 let mut response = self.dispatch(&parts, route, body).await.unwrap_or_else(Problem::into_response);
-                let publishes = route.is_some_and(Route::publishes);
+                let publishes = route.is_some_and(|route| route.publishes(&parts));
                 let preflight = parts.method == Method::OPTIONS && parts.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
                 self.origins.mark(&standing, publishes, preflight, &mut response);
                 response
@@ -206,6 +233,9 @@ impl Shared {
         let headers = response.headers_mut();
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if let Some(Route::Mercure(_)) = route {
+            mercure::mark(self, headers);
+        }
         if parts.method == Method::HEAD { ResponseBody::for_head(response) } else { response }
     }
 
@@ -244,21 +274,23 @@ impl Shared {
             return Ok(options(methods));
         }
         match route {
-            Route::Page => Ok(look::page(self.keys.is_open())),
+            Route::Page => Ok(look::page(self.hub.guard().is_open())),
             Route::Health => Ok(look::health(&self.hub)),
             Route::Live => Ok(look::live()),
             Route::Ready => Ok(look::ready(&self.hub)),
             Route::Metrics => Ok(look::metrics(&self.hub)),
             Route::Subscribe(prefix) => {
-                let hub = self.hub.with(self.grant(parts)?);
+                let hub = self.hub.with(self.access(parts, Role::Subscribe).await?.grant);
                 subscribe::subscribe(&hub, parts, prefix, body).await
             }
             Route::Topics(topic) => {
-                let hub = self.hub.with(self.publisher(parts)?);
+                let hub = self.hub.with(self.publisher(parts).await?.grant);
                 topics::topics(&hub, parts, topic).await
             }
+            Route::Mercure(place) => mercure::answer(self, place, parts, body).await,
+            Route::MercureHealth { ready } => Ok(look::mercure_health(&self.hub, ready)),
             Route::Publish(topic) => {
-                let hub = self.hub.with(self.publisher(parts)?);
+                let hub = self.hub.with(self.publisher(parts).await?.grant);
                 // `POST` is the only method here, and it always has a body.
                 let body = body.ok_or(Problem::Method(methods))?;
                 publish::publish(&hub, parts, topic, body).await
@@ -266,15 +298,25 @@ impl Shared {
         }
     }
 
-    fn grant(&self, parts: &Parts) -> Result<Grant, Problem> {
-        Ok(self.keys.grant(parts.headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes))?)
+    /// The rights of a request on a native route.
+    async fn access(&self, parts: &Parts, role: Role) -> Result<Access, Problem> {
+        Ok(self.hub.guard().access(role, &presented(Door::Native, parts)).await?)
     }
 
     /// The rights of a request that needs some to publish; asked before its body is read.
-    fn publisher(&self, parts: &Parts) -> Result<Grant, Problem> {
-        let grant = self.grant(parts)?;
-        if grant.publish.is_empty() { Err(Problem::NoCredentials) } else { Ok(grant) }
+    async fn publisher(&self, parts: &Parts) -> Result<Access, Problem> {
+        let access = self.access(parts, Role::Publish).await?;
+        self.origins.check_cookie(&access, parts, Dialect::Eight)?;
+        if access.grant.publish.is_empty() { Err(access.insufficient().into()) } else { Ok(access) }
     }
+}
+
+/// What a request presents to prove its rights, wherever it may stand.
+fn presented(door: Door, parts: &Parts) -> Presented<'_> {
+    let fields = |name| parts.headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    let query = form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
+    let query = query.filter(|(name, _)| name == "authorization").map(|(_, value)| value).collect();
+    Presented { door, authorization: fields(header::AUTHORIZATION), cookies: fields(header::COOKIE), query }
 }
 
 /// The answer to `OPTIONS`; what CORS adds to a preflight comes on top.

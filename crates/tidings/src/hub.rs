@@ -8,6 +8,7 @@ mod subscription;
 
 use crate::{
     Aborted, Config, EventBody, EventStore, EventStream, MemoryStore, StoreError,
+    auth::Guard,
     delivery::{Clock, Delivery, ReadPage, Ticket},
     replay::Replay,
     telemetry::{Accepted, Counters, Snapshot},
@@ -25,8 +26,8 @@ use std::{
 };
 pub use subscription::{Cursor, Subscription};
 use tidings_core::{
-    Event, EventId, FeedKey, Filter, Framing, Grant, Matchers, Position, Record, Topic, TopicMatcher, limits,
-    shard::{CloseReason, Lag, Millis, NewSubscriber, ShardConfig},
+    Event, EventId, FeedKey, Filter, Framing, GapReason, Grant, Matchers, Position, Record, Topic, TopicMatcher, UrlPatterns, limits,
+    shard::{CloseReason, Lag, Millis, MissingEvents, NewSubscriber, ShardConfig},
     wire,
 };
 
@@ -45,6 +46,10 @@ pub struct Hub(Arc<Inner>);
 
 struct Inner {
     config: Config,
+    /// What proves rights. It is the hub's because keys that cannot be read are a reason not to start; what it says is only asked by HTTP.
+    guard: Guard,
+    /// Compiled URL patterns, shared by all who ask for the same.
+    patterns: UrlPatterns,
     rules: Vec<(TopicMatcher, crate::PrefixRule)>,
     store: Arc<dyn EventStore>,
     log: Arc<Log>,
@@ -54,6 +59,9 @@ struct Inner {
     spread: Spread,
     draining: AtomicBool,
 }
+
+/// The base of relative URL patterns and topics where the hub's own URL is not known (M-32): a name that nobody has.
+const NO_URL: &str = "https://hub.invalid/.well-known/mercure";
 
 /// Makes a hub.
 #[derive(Debug, Default)]
@@ -144,6 +152,8 @@ pub struct Opened {
     pub body: EventBody,
     /// With a cursor: where the stream really starts, an id or `earliest` (M-91, M-92). `None` without a cursor.
     pub starts_after: Option<String>,
+    /// With a cursor that could not be honoured: why (N-14).
+    pub gap: Option<GapReason>,
 }
 
 /// The hub as seen by a client with certain rights: the only handle that HTTP has.
@@ -187,6 +197,9 @@ impl HubBuilder {
         tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let random = |error: getrandom::Error| StartError::NoRandomness(error.to_string());
         let rules = check(&config)?;
+        let guard = Guard::new(&config).map_err(|(name, problem)| StartError::Setting { name, problem })?;
+        let patterns = UrlPatterns::new(&config.hub_url().unwrap_or_else(|| NO_URL.to_owned()), limits::URL_PATTERNS);
+        let patterns = patterns.map_err(|error| StartError::Setting { name: "public_url", problem: error.to_string() })?;
         let store = match store {
             Some(store) => store,
             None => Arc::new(MemoryStore::new(config.window_bytes, config.window_events).map_err(random)?),
@@ -209,7 +222,7 @@ impl HubBuilder {
         let counters = Counters::default();
         let spread = Spread(AtomicU64::new(getrandom::u64().map_err(random)?));
         let draining = AtomicBool::new(false);
-        let hub = Hub(Arc::new(Inner { config, rules, store, log, delivery, clock, counters, spread, draining }));
+        let hub = Hub(Arc::new(Inner { config, guard, patterns, rules, store, log, delivery, clock, counters, spread, draining }));
         hub.follow();
         Ok(hub)
     }
@@ -320,6 +333,16 @@ impl Hub {
         &self.0.config
     }
 
+    /// Its URL patterns, for [`TopicMatcher::url_pattern`].
+    pub fn url_patterns(&self) -> &UrlPatterns {
+        &self.0.patterns
+    }
+
+    /// What proves the rights of its clients.
+    pub(crate) fn guard(&self) -> &Guard {
+        &self.0.guard
+    }
+
     /// Whether it takes publishes and subscriptions: false from the beginning of [`Hub::shut_down`].
     pub fn is_ready(&self) -> bool {
         !self.0.draining.load(Ordering::Acquire)
@@ -361,6 +384,8 @@ impl Hub {
             store_torn_bytes: report.torn_bytes,
             store_damaged_gaps: report.damaged_gaps,
             shards,
+            tokens: self.0.guard.counters().clone(),
+            token_cache: self.0.guard.remembered() as u64,
         }
         .text()
     }
@@ -469,20 +494,20 @@ impl Granted {
 
     /// Opens a stream of wire bytes, as HTTP/2, HTTP/1.0 and HTTP libraries send them (without chunks).
     pub async fn open(&self, subscription: Subscription) -> Result<Opened, SubscribeError> {
-        let (new, starts_after) = self.prepare(subscription).await?;
+        let (new, starts_after, gap) = self.prepare(subscription).await?;
         let body = self.hub.0.delivery.open(new).await.ok_or(SubscribeError::ShuttingDown)?;
-        Ok(Opened { body, starts_after })
+        Ok(Opened { body, starts_after, gap })
     }
 
     /// The same for a response whose connection the server may take over: with the ticket for that.
     pub(crate) async fn open_detachable(&self, subscription: Subscription) -> Result<(Opened, Ticket), SubscribeError> {
-        let (new, starts_after) = self.prepare(subscription).await?;
+        let (new, starts_after, gap) = self.prepare(subscription).await?;
         let (body, ticket) = self.hub.0.delivery.prepare(new);
-        Ok((Opened { body, starts_after }, ticket))
+        Ok((Opened { body, starts_after, gap }, ticket))
     }
 
-    /// A subscriber, and what a response header says of where it starts.
-    async fn prepare(&self, subscription: Subscription) -> Result<(NewSubscriber, Option<String>), SubscribeError> {
+    /// A subscriber, what a response header says of where it starts, and why it does not start where it asked to.
+    async fn prepare(&self, subscription: Subscription) -> Result<(NewSubscriber, Option<String>, Option<GapReason>), SubscribeError> {
         let inner = &*self.hub.0;
         let config = &inner.config;
         let now = inner.clock.now();
@@ -504,7 +529,13 @@ impl Granted {
         let opening = wire::opening(retry, (prime && header.is_none()).then_some(position));
         let feed = FeedKey { filter, framing: Framing::Plain, topics_field: subscription.topics_field };
         let mut new = NewSubscriber::new(feed, after, Bytes::from(opening));
-        new.gap = gap;
+        let reason = gap.as_ref().map(|gap| gap.reason);
+        if subscription.gap_event {
+            new.gap = gap;
+        } else {
+            let told = reason.is_some() || header.as_deref() == Some("earliest");
+            new.missing = if told { MissingEvents::Skip } else { MissingEvents::End };
+        }
         new.prime = prime;
         new.end = subscription.end.or(rule.and_then(|rule| rule.end)).unwrap_or(config.end);
         new.lag_policy = subscription.lag_policy.or(rule.and_then(|rule| rule.lag_policy)).unwrap_or(config.lag_policy);
@@ -512,7 +543,7 @@ impl Granted {
         new.ends = ends;
         new.expires_at = expires_at;
         inner.counters.subscriptions.fetch_add(1, Ordering::Relaxed);
-        Ok((new, header))
+        Ok((new, header, reason))
     }
 
     /// Opens a stream of events.

@@ -16,6 +16,7 @@
 mod auth;
 mod config;
 mod delivery;
+mod fetch;
 mod http;
 mod hub;
 mod replay;
@@ -25,13 +26,15 @@ mod store;
 mod telemetry;
 
 pub use self::http::{HubService, PeerAddr, Refusal, ResponseBody};
-pub use config::{AfterGap, Config, EndStyle, HeartbeatForm, LagPolicy, PrefixRule, Secret};
+pub use config::{
+    AfterGap, Algorithm, Config, Dialects, EndStyle, Family, HeartbeatForm, Issuer, KeySource, LagPolicy, PrefixRule, Secret, TokenKey,
+};
 pub use delivery::{Aborted, EventBody, EventStream};
 pub use hub::{Cursor, Granted, Hub, HubBuilder, Opened, PublishError, StartError, SubscribeError, Subscription, TopicInfo};
 pub use store::{
     Bounds, DiskOptions, DiskStore, Durability, EventStore, Follower, MemoryStore, OpenError, PageLimits, Promises, StoreError, StoreFuture,
 };
 pub use tidings_core::{
-    Draft, Epoch, Event, EventError, EventId, Filter, GapReason, Grant, Item, Matchers, Message, Parser, Position, Record, Topic,
-    TopicError, TopicMatcher, limits, shard::Page, wire,
+    BaseError, Draft, Epoch, Event, EventError, EventId, Filter, GapReason, Grant, Item, Matchers, Message, Parser, PatternError, Position,
+    Record, Topic, TopicError, TopicMatcher, UrlPatterns, limits, shard::Page, wire,
 };

@@ -8,7 +8,10 @@ use prometheus_client::{
 };
 use std::{
     fmt,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 use tidings_core::{
     GapReason, limits,
@@ -36,6 +39,20 @@ impl Counters {
             self.large_events.fetch_add(accepted.large, Ordering::Relaxed);
         }
     }
+}
+
+/// Counted where tokens are verified.
+#[derive(Debug, Default)]
+pub(crate) struct TokenCounters {
+    /// Signatures that were checked.
+    pub(crate) verified: AtomicU64,
+    /// Tokens that needed no check, because they were known (M-412).
+    pub(crate) remembered: AtomicU64,
+    /// Requests refused for their token or the want of one.
+    pub(crate) refused: AtomicU64,
+    /// Attempts to fetch a JWK Set, and those that failed (M-411).
+    pub(crate) key_set_fetches: AtomicU64,
+    pub(crate) key_set_failures: AtomicU64,
 }
 
 /// The events of one append.
@@ -73,13 +90,18 @@ pub(crate) struct Snapshot {
     pub(crate) store_torn_bytes: u64,
     pub(crate) store_damaged_gaps: u64,
     pub(crate) shards: ShardStats,
+    pub(crate) tokens: Arc<TokenCounters>,
+    pub(crate) token_cache: u64,
 }
 
 impl Snapshot {
     /// The text that scrapers read.
     pub(crate) fn text(self) -> String {
-        let mut registry = Registry::with_prefix("tidings");
-        registry.register_collector(Box::new(self));
+        let mut registry = Registry::default();
+        // The names that are scraped from other hubs of the Mercure protocol; they count every interface, for there is one log.
+        let other = Other { subscribers: self.subscribers, subscriptions: self.subscriptions, events: self.events };
+        registry.sub_registry_with_prefix("mercure").register_collector(Box::new(other));
+        registry.sub_registry_with_prefix("tidings").register_collector(Box::new(self));
         let mut text = String::new();
         match encode(&mut text, &registry) {
             Ok(()) => text,
@@ -97,12 +119,14 @@ impl Collector for Snapshot {
             ("store_bytes", "Bytes of events kept on disk", self.store_bytes),
             ("store_refusing", "1 while the store takes no events", self.store_refusing),
             ("store_torn_bytes", "Bytes of an unfinished append that were cut off at the start", self.store_torn_bytes),
+            ("token_cache", "Verified tokens that are remembered", self.token_cache),
             ("store_damaged_gaps", "Runs of events on disk that are damaged or missing", self.store_damaged_gaps),
         ];
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
         }
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = [
             ("events", "Events accepted from publishers", self.events),
             ("event_bytes", "Bytes of data of accepted events", self.event_bytes),
@@ -113,6 +137,15 @@ impl Collector for Snapshot {
             ("deliveries", "Events written to subscribers", self.shards.deliveries),
             ("writes", "Writes to subscribers; under load each carries many events", self.shards.writes),
             ("delivery_bytes", "Bytes written to subscribers", self.shards.bytes),
+            ("token_checks", "Tokens whose signature was checked", load(&self.tokens.verified)),
+            ("token_cache_hits", "Tokens that were known, and cost no check", load(&self.tokens.remembered)),
+            ("token_refusals", "Requests refused for their token, or for want of one", load(&self.tokens.refused)),
+            ("key_set_fetches", "Attempts to fetch the JWK Set of an issuer", load(&self.tokens.key_set_fetches)),
+            (
+                "key_set_failures",
+                "Attempts to fetch a JWK Set that failed; the old keys serve on for a day",
+                load(&self.tokens.key_set_failures),
+            ),
             ("shard_failures", "Shards that failed and were rebuilt", self.shard_failures),
         ];
         for (name, help, value) in counters {
@@ -127,6 +160,27 @@ impl Collector for Snapshot {
         for reason in GapReason::ALL {
             let labels = [("reason", reason.as_str())];
             ConstCounter::new(self.shards.gaps[reason as usize]).encode(gaps.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Other {
+    subscribers: u64,
+    subscriptions: u64,
+    events: u64,
+}
+
+impl Collector for Other {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let gauge = ConstGauge::new(i64::try_from(self.subscribers).unwrap_or(i64::MAX));
+        gauge.encode(encoder.encode_descriptor("subscribers_connected", "Subscribers now", None, MetricType::Gauge)?)?;
+        for (name, help, value) in [
+            ("subscribers", "Subscribers since the start", self.subscriptions),
+            ("updates", "Events accepted from publishers", self.events),
+        ] {
+            ConstCounter::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
         }
         Ok(())
     }

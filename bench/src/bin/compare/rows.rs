@@ -67,6 +67,10 @@ const fn plain(name: &'static str, bench: &'static str) -> Variant {
     Variant { name, bench, serve: "", hub_only: false }
 }
 
+const fn disk(name: &'static str, bench: &'static str, serve: &'static str) -> Variant {
+    Variant { name, bench, serve, hub_only: false }
+}
+
 const fn cpu(goal: Goal) -> Measure {
     const AGAINST: Against = Against::Server("floor", "");
     Measure { what: "CPU us per delivery", variant: "", figure: cpu_per_delivery, against: AGAINST, goal: Some(goal) }
@@ -80,12 +84,20 @@ const fn saturated(what: &'static str, figure: fn(&Value) -> Option<f64>, goal: 
     Measure { what, variant: "", figure, against: Against::Server("floor-coalesce", ""), goal }
 }
 
+const fn to(what: &'static str, variant: &'static str, figure: fn(&Value) -> Option<f64>, other: &'static str, most: f64) -> Measure {
+    Measure { what, variant, figure, against: Against::Variant(other), goal: Some(Goal::AtMost(most)) }
+}
+
 const fn absolute(what: &'static str, variant: &'static str, figure: fn(&Value) -> Option<f64>, goal: Option<Goal>) -> Measure {
     Measure { what, variant, figure, against: Against::Nothing, goal }
 }
 
 /// What the stalled readers' hub is started with: a window that is full within seconds.
 const SMALL_WINDOW: &str = "--window-bytes 1MiB --lag-bytes 1MiB --event-data 64KiB";
+
+/// A log that keeps everything a run publishes.
+const PATIENT: &str = "--data {data} --retention-bytes 100GiB --retention-age off";
+const LIVE: &str = "fanout --subscribers 10000 --size 100 --rate 4 --duration 10s";
 
 pub(crate) const ROWS: &[Row] = &[
     Row {
@@ -229,6 +241,100 @@ pub(crate) const ROWS: &[Row] = &[
         ],
     },
     Row {
+        name: "log-publish",
+        title: "publishing to the log on disk: 64 connections, one event each; 16 connections, 100 events a request",
+        servers: &["one-writer", "hub"],
+        variants: &[
+            disk("none", "publish --publishers 64 --in-flight 64 --duration 4s", "--data {data} --durability none"),
+            disk("sync", "publish --publishers 64 --in-flight 64 --duration 4s", "--data {data} --durability sync"),
+            disk("batch", "publish --publishers 16 --batch 100 --duration 4s", "--data {data} --durability sync"),
+        ],
+        measures: &[
+            Measure {
+                what: "publishes/s of 64 connections, each synced",
+                variant: "sync",
+                figure: publishes_per_s,
+                against: Against::Server("one-writer", "none"),
+                goal: Some(Goal::AtLeast(10.0)),
+            },
+            Measure {
+                what: "the same against none synced",
+                variant: "sync",
+                figure: publishes_per_s,
+                against: Against::Variant("none"),
+                goal: Some(Goal::AtLeast(0.8)),
+            },
+            Measure {
+                what: "p99 ms until it is answered",
+                variant: "sync",
+                figure: publish_p99,
+                against: Against::Server("one-writer", "none"),
+                goal: None,
+            },
+            absolute("events/s in batches", "batch", publishes_per_s, Some(Goal::AtLeast(200_000.0))),
+            Measure {
+                what: "CPU us per event of a batch against a single one",
+                variant: "batch",
+                figure: cpu_per_publish,
+                against: Against::Variant("sync"),
+                goal: Some(Goal::AtMost(0.1)),
+            },
+        ],
+    },
+    Row {
+        name: "log-read",
+        title: "coming back: a cursor in the middle of the log, and 100 events of a rare topic; a million events behind, at once and slowly",
+        servers: &["hub"],
+        variants: &[
+            disk("own", "probe --events 100", PATIENT),
+            disk("10k", "probe --events 10000", PATIENT),
+            disk("1M", "probe --events 1000000 --behind", PATIENT),
+            disk("10M", "probe --events 10000000", PATIENT),
+        ],
+        measures: &[
+            absolute("us from connecting to the first event, 10,000 kept", "10k", first_event, None),
+            to("first event: 1 M against 10,000", "1M", first_event, "10k", 1.5),
+            to("first event: 10 M against 10,000", "10M", first_event, "10k", 1.5),
+            to("100 of a rare topic: among 10 M against alone", "10M", rare_topic, "own", 2.0),
+            absolute("events/s for a reader 1 M behind", "1M", |run| number(run, "/behind/events_per_s"), Some(Goal::AtLeast(1e6))),
+            absolute("MiB that memory grew by meanwhile", "1M", |run| mebi(run, "/behind/grew_bytes"), Some(Goal::AtMost(16.0))),
+            // The window alone may hold 64; what a restart with these events takes is another question.
+            absolute("MiB that memory grew by while 10 M were published", "10M", |run| mebi(run, "/memory/grew_bytes"), None),
+        ],
+    },
+    Row {
+        name: "log-replay",
+        title: "1,000 clients come back for the last 100 of 1,000 events each",
+        servers: &["nchan", "hub"],
+        variants: &[disk("", "replay --subscribers 1000 --events 1000 --behind 100", "--data {data}")],
+        measures: &[
+            Measure {
+                what: "events/s",
+                variant: "",
+                figure: deliveries_per_s,
+                against: Against::Server("nchan", ""),
+                goal: Some(Goal::AtLeast(2.0)),
+            },
+            Measure {
+                what: "CPU us per event",
+                variant: "",
+                figure: cpu_per_delivery,
+                against: Against::Server("nchan", ""),
+                goal: Some(Goal::AtMost(0.5)),
+            },
+        ],
+    },
+    Row {
+        name: "log-fanout",
+        title: "10,000 subscribers, 100 B, 4 events/s, every event synced before it is delivered, against the store in memory",
+        servers: &["hub"],
+        variants: &[
+            Variant { name: "memory", bench: LIVE, serve: "--store memory", hub_only: true },
+            disk("disk", LIVE, "--data {data} --durability sync"),
+        ],
+        measures: &[to("CPU us per delivery", "disk", cpu_per_delivery, "memory", 1.1)],
+    },
+    Row {
         name: "slow",
         title: "200 of 2,000 readers stop reading, 20 events/s of 4 kB for 60 s, window and lag cap 1 MiB",
         servers: &["hub", "embedded"],
@@ -287,6 +393,22 @@ fn publishes_per_s(run: &Value) -> Option<f64> {
 
 fn latency_p99(run: &Value) -> Option<f64> {
     number(run, "/latency_ms/p99")
+}
+
+fn publish_p99(run: &Value) -> Option<f64> {
+    number(run, "/publish_ms/p99")
+}
+
+fn first_event(run: &Value) -> Option<f64> {
+    number(run, "/first_event_us")
+}
+
+fn rare_topic(run: &Value) -> Option<f64> {
+    number(run, "/rare_topic_us")
+}
+
+fn mebi(run: &Value, pointer: &str) -> Option<f64> {
+    Some(number(run, pointer)? / f64::from(1 << 20))
 }
 
 fn bytes_per_connection(run: &Value) -> Option<f64> {

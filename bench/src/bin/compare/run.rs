@@ -37,13 +37,22 @@ pub(crate) fn run(server: &str, variant: &Variant) -> Result<Value> {
 }
 
 fn once(name: &str, variant: &Variant) -> Result<Value> {
+    if name == "one-writer" {
+        return one_writer();
+    }
     let flags: Vec<&str> = if ["hub", "embedded"].contains(&name) { variant.serve.split_whitespace().collect() } else { Vec::new() };
     let (began, busy, own) = (Instant::now(), busy(), own());
     let server = Server::start(name, &flags)?;
     let mut arguments = variant.bench.split_whitespace();
     let mode = arguments.next().context("a mode")?;
-    let mut command = Command::new(built("tidings")?);
-    command.args(["bench", mode, &server.url, "--json", "--pid", &server.pid().to_string()]).args(arguments);
+    let mut command = if mode == "probe" {
+        Command::new(built("log-probe")?)
+    } else {
+        let mut command = Command::new(built("tidings")?);
+        command.args(["bench", mode]);
+        command
+    };
+    command.args([&server.url, "--json", "--pid", &server.pid().to_string()]).args(arguments);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("starting tidings bench")?;
     let (mut out, mut err) = (child.stdout.take().context("a pipe")?, child.stderr.take().context("a pipe")?);
     let (send, receive) = channel();
@@ -80,6 +89,13 @@ fn once(name: &str, variant: &Variant) -> Result<Value> {
     let used = (self::busy() - busy) - (self::own() - own);
     figures.insert("foreign_cores".into(), json!((used / seconds).max(0.0)));
     Ok(Value::Object(figures))
+}
+
+/// Not a server, but a loop around the disk that servers use.
+fn one_writer() -> Result<Value> {
+    let folder = tempfile::Builder::new().prefix("tidings-compare-").tempdir()?;
+    let output = Command::new(built("one-writer")?).arg(folder.path()).output().context("starting one-writer")?;
+    serde_json::from_slice(&output.stdout).with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 fn faults(figures: &Map<String, Value>) -> String {

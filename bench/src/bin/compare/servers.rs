@@ -19,6 +19,7 @@ use tempfile::TempDir;
 pub(crate) const ALL: &[(&str, &str)] = &[
     ("floor", "one thread, one `send` for each subscriber and event"),
     ("floor-coalesce", "the floor with everything pending in one `send`"),
+    ("one-writer", "one writer that appends to a file and syncs each record"),
     ("hyper", "hyper answering requests and nothing else"),
     ("hub", "`tidings serve`"),
     ("embedded", "the hub in an axum application, on axum's own sockets"),
@@ -83,7 +84,9 @@ impl Server {
                 // Nothing but what is loaded happens while it is measured.
                 let mut command =
                     with(built("tidings")?, &["serve", "--listen", "127.0.0.1:0", "--max-age", "off", "--log-level", "error"]);
-                command.args(flags);
+                // What a run keeps on disk is gone with it.
+                let data = folder.path().join("data");
+                command.args(flags.iter().map(|flag| flag.replace("{data}", &data.display().to_string())));
                 command
             }
             "node" => with(program("node").context("no node")?, &[concat!(env!("CARGO_MANIFEST_DIR"), "/baseline-node.mjs")]),

@@ -2,7 +2,7 @@
 //!
 //! It knows who waits for which page, not how a page is read.
 
-use super::{CloseReason, Gap, LagPolicy, Shard, SubscriberId};
+use super::{CloseReason, Gap, LagPolicy, MissingEvents, Shard, SubscriberId};
 use crate::{Filter, GapReason, Position, Record, limits};
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -155,15 +155,16 @@ impl Shard {
             return;
         }
         let slot = &self.slots[id.index()];
-        let (cursor, was_live, lag_policy) = (slot.cursor, slot.was_live, slot.lag_policy);
-        if page.lost.is_some() && was_live && lag_policy == LagPolicy::Disconnect {
+        let (cursor, was_live, lag_policy, missing) = (slot.cursor, slot.was_live, slot.lag_policy, slot.missing);
+        let ends = was_live && lag_policy == LagPolicy::Disconnect || missing == MissingEvents::End;
+        if page.lost.is_some() && ends {
             self.force(id, CloseReason::Lagged);
             return;
         }
         let epoch = self.config.epoch;
         let behind = self.behind_of(id);
         behind.waits_for_page = false;
-        if let (Some(reason), None) = (page.lost, &behind.gap) {
+        if let (Some(reason), None, MissingEvents::Tell) = (page.lost, &behind.gap, missing) {
             let reason = if was_live && reason == GapReason::Evicted { GapReason::Lagged } else { reason };
             let requested = Position { epoch, sequence: cursor }.to_string().into();
             behind.gap = Some(Gap { requested, reason });

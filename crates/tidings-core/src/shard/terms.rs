@@ -145,6 +145,18 @@ impl ShardConfig {
     }
 }
 
+/// What happens when events turn out to be missing while a subscriber is read what is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum MissingEvents {
+    /// It is told by a gap event (N-14).
+    Tell,
+    /// It is broken off, and told by the answer when it resumes: for readers that take no gap events (M-407).
+    End,
+    /// It goes on, for it was told before the stream began that not everything follows (M-92).
+    Skip,
+}
+
 /// A gap that is still to be told to a subscriber.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Gap {
@@ -164,6 +176,8 @@ pub struct NewSubscriber {
     pub after: u64,
     /// A gap to be told before anything else.
     pub gap: Option<Gap>,
+    /// What happens when more is missing than that.
+    pub missing: MissingEvents,
     /// Its first bytes, framed (comment, `retry`, priming).
     pub opening: Bytes,
     /// Whether a planned end moves its cursor forward (N-13a).
@@ -187,6 +201,7 @@ impl NewSubscriber {
             feed,
             after,
             gap: None,
+            missing: MissingEvents::Tell,
             opening,
             prime: true,
             end: EndStyle::Clean,

@@ -9,6 +9,7 @@ use super::{
     stamp::Phase,
     system::{self, Cpu, Family},
     target::Target,
+    watcher::Watcher,
 };
 use crate::Failure;
 use std::{
@@ -241,6 +242,7 @@ impl Run {
         }
         let mut fleet = self.fleet()?;
         fleet.ids = Some(Vec::new());
+        let watcher = Watcher::start(&self.target)?;
         let mut sent = 0;
         while sent < self.events || !fleet.all_answered() {
             if sent < self.events && fleet.is_free(0) {
@@ -253,10 +255,12 @@ impl Run {
             self.show(sent as f64 / self.events as f64, || format!("{sent} of {} events are published", self.events));
         }
         let ids = String::from_utf8_lossy(&fleet.ids.take().unwrap_or_default()).into_owned();
-        let cursor = ids.lines().nth(self.events - self.behind - 1).unwrap_or_default().to_owned();
-        if cursor.is_empty() || cursor.contains(' ') {
-            return Err(Failure::Running("the server does not answer a publish with the id of the event".into()));
-        }
+        let last = self.events - self.behind - 1;
+        let answered = ids.lines().nth(last).filter(|id| !id.is_empty() && !id.contains(' ')).map(str::to_owned);
+        let Some(cursor) = answered.or_else(|| watcher.id(last)) else {
+            return Err(Failure::Running("the server names no id, neither when it answers a publish nor in its stream".into()));
+        };
+        drop(watcher);
         fleet.expect((self.events - self.behind) as u32 + 1)?;
         let mut report = self.report(self.subscribers, &fleet);
         let (before, started) = (self.meters(), fleet.now());

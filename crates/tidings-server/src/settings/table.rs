@@ -2,7 +2,7 @@
 //!
 //! A line says what may be written and which field it changes; how values are read is the parent module's.
 
-use super::{Durable, Kind, Setting};
+use super::{Durable, Kind, Setting, mercure};
 use std::{net::SocketAddr, time::Duration};
 use tidings::{AfterGap, EndStyle, HeartbeatForm, LagPolicy, limits};
 
@@ -21,7 +21,19 @@ const MEMORY: &str = "Memory and connections";
 const OPERATION: &str = "Operation";
 
 /// Every setting, in the order of the help text.
-pub(crate) static SETTINGS: &[Setting] = &[
+pub(crate) static SETTINGS: &[Setting] = &join::<{ HUB.len() + mercure::SETTINGS.len() }>(HUB, mercure::SETTINGS);
+
+const fn join<const N: usize>(first: &[Setting], then: &[Setting]) -> [Setting; N] {
+    let mut all = [first[0]; N];
+    let mut at = 0;
+    while at < N {
+        all[at] = if at < first.len() { first[at] } else { then[at - first.len()] };
+        at += 1;
+    }
+    all
+}
+
+const HUB: &[Setting] = &[
     Setting {
         name: "listen",
         group: ACCESS,
@@ -67,6 +79,44 @@ pub(crate) static SETTINGS: &[Setting] = &[
         default: "false",
         rule: "N-32",
         help: "Whether readers without a token get public events, once a key to verify readers' tokens is configured",
+    },
+    Setting {
+        name: "resource",
+        group: ACCESS,
+        kind: Kind::Text {
+            form: "ID",
+            set: |s, text| {
+                s.hub.resource = Some(text.into());
+                Ok(())
+            },
+        },
+        default: "",
+        rule: "M-73",
+        help: "What tokens must be meant for (aud); without it the public URL with /.well-known/mercure",
+    },
+    Setting {
+        name: "cookie-name",
+        group: ACCESS,
+        kind: Kind::Text { form: "NAME", set: |s, text| cookie_name(text).map(|name| s.hub.cookie_name = Some(name)) },
+        default: "",
+        rule: "M-406",
+        help: "The only cookie that a token is taken from; without it __Secure-mercure_access_token, then mercureAuthorization",
+    },
+    Setting {
+        name: "query-token",
+        group: ACCESS,
+        kind: Kind::Switch { set: |s, on| s.hub.query_token = on },
+        default: "false",
+        rule: "M-406",
+        help: "Whether a token may stand in the query, as authorization=; URLs end up in logs, so prefer a header or cookie",
+    },
+    Setting {
+        name: "token-cache",
+        group: ACCESS,
+        kind: Kind::Count { least: 0, most: 1 << 24, set: |s, count| s.hub.token_cache = count as usize },
+        default: "16384",
+        rule: "M-412",
+        help: "Verified tokens that are remembered, so that a client who comes back costs no signature check; 0 remembers none",
     },
     Setting {
         name: "public-url",
@@ -531,4 +581,9 @@ fn field(text: &str) -> Result<String, String> {
 fn host(text: &str) -> Result<String, String> {
     let fits = !text.is_empty() && !text.contains(['/', ' ', '@', ',']) && text.parse::<http::uri::Authority>().is_ok();
     if fits { Ok(text.to_owned()) } else { Err(format!("`{text}` is not a host name; write only the name, as in hub.example.com")) }
+}
+
+/// RFC 6265: a token of HTTP.
+fn cookie_name(text: &str) -> Result<String, String> {
+    field(text).map_err(|_| format!("`{text}` is not the name of a cookie")).and(Ok(text.to_owned()))
 }

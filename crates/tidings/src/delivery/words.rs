@@ -13,7 +13,8 @@ pub(super) struct Words(RandomState);
 impl Words {
     fn word(&self, key: Key<'_>) -> Word {
         match key {
-            Key::All => Word::All,
+            // Whoever asks for a pattern is woken for everything.
+            Key::All | Key::Head(_) => Word::All,
             Key::Exact(name) => Word::Exact(self.0.hash_one(name)),
             Key::Prefix(name) => Word::Prefix(self.0.hash_one((name, true))),
         }

@@ -16,18 +16,31 @@ pub(crate) struct Cursors {
     in_url: [Option<String>; NAMES.len()],
     in_body: [Option<String>; NAMES.len()],
     empty_seen: bool,
+    /// By name, whether it was there at all.
+    seen: [bool; NAMES.len()],
 }
 
 impl Cursors {
     /// Takes a pair if it is a cursor. Of repeated names the last with a value wins.
     pub(crate) fn take(&mut self, name: &str, value: &str, in_body: bool) -> bool {
         let Some(place) = NAMES.iter().position(|known| *known == name) else { return false };
+        self.seen[place] = true;
         self.empty_seen |= value.is_empty();
         if !value.is_empty() {
             let places = if in_body { &mut self.in_body } else { &mut self.in_url };
             places[place] = Some(value.to_owned());
         }
         true
+    }
+
+    /// Whether a pair was a cursor, even an empty one (M-91).
+    pub(crate) fn any(&self) -> bool {
+        self.seen.contains(&true)
+    }
+
+    /// Whether one had a name of dialect 7 (M-404).
+    pub(crate) fn any_of_dialect_7(&self) -> bool {
+        NAMES.iter().zip(self.seen).any(|(name, seen)| seen && matches!(*name, "lastEventID" | "Last-Event-ID"))
     }
 
     /// The cursor of the request, with the `Last-Event-ID` fields of its head. An empty cursor is none (N-14).

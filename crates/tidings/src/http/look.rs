@@ -14,6 +14,12 @@ pub(crate) fn live() -> Response<ResponseBody> {
     answer(JSON, "{\"status\":\"ok\",\"reasons\":[]}")
 }
 
+/// The same for probes that were written for another hub of the Mercure protocol, to the byte: ready, or only alive.
+pub(crate) fn mercure_health(hub: &Hub, ready: bool) -> Response<ResponseBody> {
+    let fine = !ready || hub.is_ready() && hub.store_trouble().is_none();
+    if fine { answer(JSON, "{\"status\":\"ok\"}") } else { self::ready(hub) }
+}
+
 /// The hub takes publishes and subscriptions, and its store takes events.
 pub(crate) fn ready(hub: &Hub) -> Response<ResponseBody> {
     let trouble = hub.store_trouble().is_some();
@@ -39,20 +45,23 @@ pub(crate) fn metrics(hub: &Hub) -> Response<ResponseBody> {
     answer(content_type, text)
 }
 
-/// The page. Its script and style are let in by a number that is drawn anew each time; nothing else may run, load or be framed.
+/// The page.
 pub(crate) fn page(open: bool) -> Response<ResponseBody> {
-    let Ok(nonce) = getrandom::u64() else {
-        // Without random numbers the page stays still, which is better than letting anything in.
-        return page_with("", open);
-    };
-    page_with(&format!("{nonce:016x}"), open)
+    html(include_str!("page.html"), &[("{{access}}", if open { "open" } else { "keys" })])
 }
 
-fn page_with(nonce: &str, open: bool) -> Response<ResponseBody> {
-    let html = include_str!("page.html")
-        .replace("{{nonce}}", nonce)
-        .replace("{{version}}", env!("CARGO_PKG_VERSION"))
-        .replace("{{access}}", if open { "open" } else { "keys" });
+/// A page of ours. Its script and style are let in by a number that is drawn anew each time; nothing else may run, load or be framed.
+pub(crate) fn html(template: &str, values: &[(&str, &str)]) -> Response<ResponseBody> {
+    let Ok(nonce) = getrandom::u64() else {
+        // Without random numbers the page stays still, which is better than letting anything in.
+        return html_with("", template, values);
+    };
+    html_with(&format!("{nonce:016x}"), template, values)
+}
+
+fn html_with(nonce: &str, template: &str, values: &[(&str, &str)]) -> Response<ResponseBody> {
+    let html = template.replace("{{nonce}}", nonce).replace("{{version}}", env!("CARGO_PKG_VERSION"));
+    let html = values.iter().fold(html, |html, (place, value)| html.replace(place, value));
     let mut response = answer("text/html; charset=utf-8", html);
     let policy = format!(
         "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; img-src data:; \
@@ -72,16 +81,21 @@ mod tests {
 
     /// N-22: every script and style is let in by the policy, and nothing is loaded from elsewhere.
     #[test]
-    fn page_and_policy() {
-        for (open, access) in [(true, "data-access=\"open\""), (false, "data-access=\"keys\"")] {
-            let response = page_with("0123456789abcdef", open);
+    fn pages_and_policy() {
+        let pages: [(&str, &[(&str, &str)], &str); 3] = [
+            (include_str!("page.html"), &[("{{access}}", "open")], "data-access=\"open\""),
+            (include_str!("page.html"), &[("{{access}}", "keys")], "data-access=\"keys\""),
+            (include_str!("mercure/debug.html"), &[], "by hand"),
+        ];
+        for (template, values, says) in pages {
+            let response = html_with("0123456789abcdef", template, values);
             assert_eq!(
                 response.headers()["content-security-policy"],
                 "default-src 'none'; script-src 'nonce-0123456789abcdef'; style-src 'nonce-0123456789abcdef'; connect-src 'self'; \
                  img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
             );
             let html = response.into_body().into_text();
-            assert!(html.contains(access));
+            assert!(html.contains(says));
             assert!(!html.contains("{{"), "every placeholder is filled");
             for tag in ["<script", "<style"] {
                 assert_eq!(html.matches(tag).count(), html.matches(&format!("{tag} nonce=\"0123456789abcdef\"")).count());

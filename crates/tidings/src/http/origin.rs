@@ -3,7 +3,10 @@
 //! It knows names and header fields, not what a route does with the request afterwards.
 
 use super::{problem::Problem, response::ResponseBody};
-use crate::Config;
+use crate::{
+    Config,
+    auth::{Access, Dialect, Reason, Source},
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, Uri, Version, header, request::Parts};
 use std::net::IpAddr;
 
@@ -156,7 +159,7 @@ impl Origins {
             readers: patterns("cors_origins", &config.cors_origins),
             publishers: patterns("publish_origins", &config.publish_origins),
             own: config.public_url.as_deref().and_then(url_origin),
-            open: config.publish_keys.is_empty(),
+            open: config.is_open(),
             allow_headers: HeaderValue::try_from(allow_headers).unwrap_or(HeaderValue::from_static(ALLOW_HEADERS)),
             max_age: config.cors_max_age.as_secs().into(),
         }
@@ -167,14 +170,8 @@ impl Origins {
         let Some(field) = single(&parts.headers, header::ORIGIN)? else { return Ok(Standing::Own) };
         let origin = field.to_str().ok().and_then(Origin::parse);
         let host = effective_host(parts);
-        if let Some(origin) = &origin {
-            // Behind a proxy that ends TLS the scheme seen here is not the page's, so the ports are compared by the page's scheme.
-            let same = host.and_then(split_port).is_some_and(|(host, port)| {
-                host.eq_ignore_ascii_case(&origin.host) && port.unwrap_or(default_port(&origin.scheme)) == origin.port
-            });
-            if same || self.own.as_ref() == Some(origin) {
-                return Ok(Standing::Own);
-            }
+        if origin.as_ref().is_some_and(|origin| self.is_own(origin, parts)) {
+            return Ok(Standing::Own);
         }
         let allowed = |patterns: &[Pattern]| {
             // A named origin is answered by name, so that credentials may be used; `*` never goes with credentials.
@@ -192,6 +189,36 @@ impl Origins {
             return Ok(Standing::Allowed(field.clone()));
         }
         Ok(allowed(&self.publishers).map_or(Standing::Foreign, Standing::Publisher))
+    }
+
+    /// Publishing by a cookie, which browsers send along whoever asks them to: the page must say that it may (M-59, M-316, S-40). `*` in
+    /// `cors_origins` is not enough for that, in `publish_origins` it is meant.
+    pub(crate) fn check_cookie(&self, access: &Access, parts: &Parts, dialect: Dialect) -> Result<(), Problem> {
+        if access.source != Some(Source::Cookie) {
+            return Ok(());
+        }
+        let origin = single(&parts.headers, header::ORIGIN)?;
+        let Some(page) = origin.or(single(&parts.headers, header::REFERER)?) else {
+            return Err(Problem::Auth(Reason::NoOrigin.into(), access.dialect().unwrap_or(dialect)));
+        };
+        let text = page.to_str().unwrap_or_default();
+        let page = if origin.is_some() { Origin::parse(text) } else { url_origin(text) };
+        let named = |pattern: &Pattern| *pattern != Pattern::Any && pattern.matches(page.as_ref());
+        let own = page.as_ref().is_some_and(|page| self.is_own(page, parts));
+        if own || self.readers.iter().any(named) || self.publishers.iter().any(|pattern| pattern.matches(page.as_ref())) {
+            Ok(())
+        } else {
+            Err(Problem::ForeignOrigin(text.to_owned()))
+        }
+    }
+
+    /// Whether a page is the hub's own: of the host the request is addressed to, or of the public URL.
+    fn is_own(&self, origin: &Origin, parts: &Parts) -> bool {
+        // Behind a proxy that ends TLS the scheme seen here is not the page's, so the ports are compared by the page's scheme.
+        let same = effective_host(parts).and_then(split_port).is_some_and(|(host, port)| {
+            host.eq_ignore_ascii_case(&origin.host) && port.unwrap_or(default_port(&origin.scheme)) == origin.port
+        });
+        same || self.own.as_ref() == Some(origin)
     }
 
     /// Adds what CORS says about an answer. `publishes` is whether the route is one for publishers.
@@ -227,11 +254,11 @@ pub(crate) struct Hosts {
 }
 
 impl Hosts {
-    /// The hosts for a hub that listens on `listen` (addresses or names, with or without a port). With publish keys and without a public
+    /// The hosts for a hub that listens on `listen` (addresses or names, with or without a port). With keys and without a public
     /// URL nothing is checked: who has no key can only read what is public.
     pub(crate) fn new(config: &Config, listen: &[String]) -> Option<Hosts> {
         let public = config.public_url.as_deref().and_then(url_origin).map(|origin| origin.host);
-        if !config.publish_keys.is_empty() && public.is_none() {
+        if !config.is_open() && public.is_none() {
             return None;
         }
         let mut hosts = Hosts { names: public.into_iter().collect(), any_address: false };

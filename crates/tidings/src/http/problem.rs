@@ -3,12 +3,15 @@
 //! It knows what can go wrong, not where it was noticed.
 
 use super::response::{NO_STORE, ResponseBody};
-use crate::{PublishError, StoreError, auth::AuthError};
+use crate::{
+    PublishError, StoreError,
+    auth::{AuthError, Class, Dialect},
+};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use std::{borrow::Cow, time::Duration};
-use tidings_core::{EventError, TopicError, limits};
+use tidings_core::{EventError, PatternError, TopicError, limits};
 
 /// Why a request is refused. The texts are the `detail` of the answer: they tell the caller what to change.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +62,8 @@ pub(crate) enum Problem {
     Event(#[from] EventError),
     #[error("the topic of a subscription is none: {0}")]
     Matcher(TopicError),
+    #[error("the pattern of a subscription is none: {0}")]
+    Pattern(#[from] PatternError),
     #[error("a subscription may name at most {limit} topics, this one names more; subscribe to a prefix with `/subscribe/{{prefix}}`")]
     TooManyMatchers { limit: usize },
     #[error("an event may have at most {limit} topics here, this one has more")]
@@ -83,12 +88,9 @@ pub(crate) enum Problem {
     BodySlow(Duration),
     #[error("no line came for {} s; end the body when there is nothing to publish for long", .0.as_secs())]
     LineSlow(Duration),
-    #[error("this needs a publish key: send `Authorization: Bearer <key>`")]
-    NoCredentials,
-    #[error("the `Authorization` field must be one, `Bearer` and one key")]
-    BadCredentials,
-    #[error("the key is not one of this hub's publish keys")]
-    WrongCredentials,
+    /// Rights that were refused, in the style of a dialect (M-408): RFC 6750, or 401 for everything.
+    #[error("{0}")]
+    Auth(AuthError, Dialect),
     #[error("the rights of this client have ended; get new ones")]
     Expired,
     #[error("{0}")]
@@ -105,6 +107,24 @@ pub(crate) enum Problem {
     NoSpace(String),
     #[error("{0}")]
     Store(String),
+    #[error(
+        "missing \"match\" subscription parameter: give `match` for a topic, `match_urlpattern` for a URL pattern (or `topic`, as before 1.0)"
+    )]
+    NoMatcher,
+    #[error("Missing \"topic\" parameter.")]
+    NoSelector,
+    #[error(
+        "the parameter `topic` of earlier versions is switched off here (setting `mercure_dialects`): use `match`, or `match_urlpattern`"
+    )]
+    TopicParameter,
+    #[error("the parameters `match` and `match_...` are switched off here (setting `mercure_dialects`): use `topic`")]
+    MatchParameter,
+    #[error("the parameter {0:?} is not a matcher; known are `match`, `match_exact` and `match_urlpattern`")]
+    UnknownMatcher(String),
+    #[error("Missing \"topic\" parameter: send the event as a form, `application/x-www-form-urlencoded`")]
+    MercureForm,
+    #[error("Missing \"topic\" parameter.")]
+    MercureNoTopic,
     /// A line of a stream of events (N-3), with the ids of those before it.
     #[error("{problem}")]
     Line { line: u64, ids: String, problem: Box<Problem> },
@@ -124,6 +144,7 @@ impl Problem {
         const TOO_SLOW: Kind = (StatusCode::REQUEST_TIMEOUT, "too-slow", "The body came too slowly");
         const MEDIA_TYPE: Kind = (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The type of the body is not supported");
         const UNAUTHORIZED: Kind = (StatusCode::UNAUTHORIZED, "unauthorized", "Valid credentials are needed");
+        const FORBIDDEN: Kind = (StatusCode::FORBIDDEN, "forbidden", "Not allowed");
         match self {
             P::NotFound => (StatusCode::NOT_FOUND, "not-found", "No such path"),
             P::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The path does not have this method"),
@@ -134,21 +155,35 @@ impl Problem {
             P::Idempotency => (StatusCode::BAD_REQUEST, "idempotency-unsupported", "Idempotency keys are not supported"),
             P::Event(error) if error.is_size() => TOO_LARGE,
             P::Event(_) | P::NoTopic | P::TwoTopics | P::Json(_) => (StatusCode::BAD_REQUEST, "bad-event", "This is not an event"),
+            P::MercureForm | P::MercureNoTopic => (StatusCode::BAD_REQUEST, "bad-event", "This is not an event"),
             P::Element { problem, .. } | P::Line { problem, .. } => problem.kind(),
-            P::Matcher(_) | P::TooManyMatchers { .. } => (StatusCode::BAD_REQUEST, "bad-subscription", "This is not a subscription"),
+            P::NoMatcher
+            | P::NoSelector
+            | P::TopicParameter
+            | P::MatchParameter
+            | P::UnknownMatcher(_)
+            | P::Matcher(_)
+            | P::Pattern(_)
+            | P::TooManyMatchers { .. } => (StatusCode::BAD_REQUEST, "bad-subscription", "This is not a subscription"),
             P::TooManyTopics { .. } | P::TooManyEvents { .. } | P::TooManyLines { .. } | P::BatchTooLarge { .. } => TOO_LARGE,
             P::BodyTooLong { .. } | P::DataTooLong { .. } | P::LineTooLong { .. } => TOO_LARGE,
             P::BodyCut => (StatusCode::BAD_REQUEST, "body-cut", "The body broke off"),
             P::BodySlow(_) | P::LineSlow(_) => TOO_SLOW,
-            P::NoCredentials | P::WrongCredentials | P::Expired => UNAUTHORIZED,
-            P::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", "Not allowed"),
+            P::Expired => UNAUTHORIZED,
+            P::Auth(error, dialect) => match (error.class(), dialect) {
+                (Class::Missing | Class::Invalid, _) | (Class::Malformed | Class::Insufficient, Dialect::Seven) => UNAUTHORIZED,
+                (Class::Malformed, Dialect::Eight) => MALFORMED,
+                (Class::Insufficient, Dialect::Eight) => FORBIDDEN,
+                (Class::Unavailable, _) => (StatusCode::SERVICE_UNAVAILABLE, "keys-unavailable", "The keys of an issuer are not available"),
+            },
+            P::Forbidden(_) => FORBIDDEN,
             P::PerClient { .. } => (StatusCode::TOO_MANY_REQUESTS, "too-many-connections", "Too many connections"),
             P::Overloaded { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The hub is overloaded"),
             P::ShuttingDown { .. } => (StatusCode::SERVICE_UNAVAILABLE, "shutting-down", "The hub is shutting down"),
             P::NoSpace(_) => (StatusCode::INSUFFICIENT_STORAGE, "no-space", "The store is full"),
             P::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", "The store is not available"),
             P::Repeated(_) | P::NoHost | P::PathNotUtf8 | P::QueryNotUtf8 | P::FormNotUtf8 => MALFORMED,
-            P::RepeatedName(_) | P::Value { .. } | P::BadCredentials => MALFORMED,
+            P::RepeatedName(_) | P::Value { .. } => MALFORMED,
         }
     }
 
@@ -157,9 +192,14 @@ impl Problem {
         let challenge = |value| Some((header::WWW_AUTHENTICATE, HeaderValue::from_static(value)));
         match self {
             Problem::Method(allow) => Some((header::ALLOW, HeaderValue::from_static(allow))),
-            Problem::NoCredentials => challenge("Bearer"),
-            Problem::BadCredentials => challenge("Bearer error=\"invalid_request\""),
-            Problem::WrongCredentials | Problem::Expired => challenge("Bearer error=\"invalid_token\""),
+            Problem::Auth(error, dialect) => match (error.class(), dialect) {
+                (Class::Unavailable, _) => Some((header::RETRY_AFTER, PUBLISH_RETRY_AFTER.into())),
+                (Class::Missing, _) => challenge("Bearer"),
+                (Class::Malformed, _) => challenge("Bearer error=\"invalid_request\""),
+                (Class::Invalid, _) => challenge("Bearer error=\"invalid_token\""),
+                (Class::Insufficient, _) => challenge("Bearer error=\"insufficient_scope\""),
+            },
+            Problem::Expired => challenge("Bearer error=\"invalid_token\""),
             Problem::PerClient { retry_after } | Problem::Overloaded { retry_after } | Problem::ShuttingDown { retry_after } => {
                 Some((header::RETRY_AFTER, (*retry_after).into()))
             }
@@ -217,12 +257,10 @@ struct Document<'a> {
     ids: Option<&'a [&'a str]>,
 }
 
+/// On the native routes refusals are RFC 6750's, whatever the token.
 impl From<AuthError> for Problem {
     fn from(error: AuthError) -> Self {
-        match error {
-            AuthError::Malformed => Problem::BadCredentials,
-            AuthError::Unknown => Problem::WrongCredentials,
-        }
+        Problem::Auth(error, Dialect::Eight)
     }
 }
 
@@ -321,7 +359,7 @@ mod tests {
             ),
         );
         check(
-            AuthError::Unknown.into(),
+            AuthError::from(crate::auth::Reason::UnknownKey).into(),
             401,
             Some(("www-authenticate", "Bearer error=\"invalid_token\"")),
             concat!(

@@ -53,7 +53,7 @@ pub(crate) async fn publish(hub: &Granted, parts: &Parts, topic: Option<&str>, b
 }
 
 /// What is refused whatever the form.
-fn check_head(headers: &HeaderMap) -> Result<(), Problem> {
+pub(crate) fn check_head(headers: &HeaderMap) -> Result<(), Problem> {
     // The bytes would be taken for the text itself.
     let encoded = headers.get(header::CONTENT_ENCODING).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"));
     if encoded {

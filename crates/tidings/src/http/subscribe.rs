@@ -19,7 +19,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Version, header
 use tidings_core::{Matchers, TopicMatcher, limits};
 
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
-const STARTS_AFTER: HeaderName = HeaderName::from_static("mercure-last-event-id");
+pub(crate) const STARTS_AFTER: HeaderName = HeaderName::from_static("mercure-last-event-id");
 
 /// Answers a subscribe request; `prefix` is the rest of the path, still encoded.
 pub(crate) async fn subscribe(
@@ -37,12 +37,38 @@ pub(crate) async fn subscribe(
         question.take_pair(config, &name, &value, false)?;
     }
     if let Some(body) = body {
-        let form = read_form(config, parts, body).await?;
+        // Every matcher as long as it may be with every byte encoded, and the other names.
+        let limit = config.matchers.saturating_mul("topic=&".len() + 3 * limits::TOPIC) + 4 * limits::CURSOR;
+        let form = read_form(config, parts, body, limit).await?;
         for (name, value) in pairs(&form).ok_or(Problem::FormNotUtf8)? {
             question.take_pair(config, &name, &value, true)?;
         }
     }
     let subscription = question.into_subscription(config, &parts.headers)?;
+    // An id that a header cannot carry cannot be in the log either (N-1a).
+    open(hub, parts, subscription, |headers, start| {
+        if let Some(start) = start.after.and_then(|id| HeaderValue::try_from(id).ok()) {
+            headers.insert(STARTS_AFTER, start);
+        }
+    })
+    .await
+}
+
+/// Where a stream starts, for its head.
+pub(crate) struct Start {
+    /// With a cursor: an id or `earliest` (M-92).
+    pub(crate) after: Option<String>,
+    /// Whether the cursor could not be honoured.
+    pub(crate) gap: bool,
+}
+
+/// Opens a stream, or refuses in a way that its client can live with (N-16). `mark` adds to its head what is known of its start.
+pub(crate) async fn open(
+    hub: &Granted,
+    parts: &Parts,
+    subscription: Subscription,
+    mark: impl FnOnce(&mut HeaderMap, Start),
+) -> Result<Response<ResponseBody>, Problem> {
     match parts.extensions.get::<Refusal>() {
         Some(Refusal::Overloaded) => return refuse(parts, |retry_after| Problem::Overloaded { retry_after }),
         Some(Refusal::PerClient) => return refuse(parts, |retry_after| Problem::PerClient { retry_after }),
@@ -62,11 +88,7 @@ pub(crate) async fn subscribe(
             if let Some(ticket) = ticket {
                 response.extensions_mut().insert(ticket);
             }
-            // An id that a header cannot carry cannot be in the log either (N-1a).
-            let start = opened.starts_after.and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok());
-            if let Some(start) = start {
-                response.headers_mut().insert(STARTS_AFTER, start);
-            }
+            mark(response.headers_mut(), Start { after: opened.starts_after, gap: opened.gap.is_some() });
             Ok(response)
         }
         Err(SubscribeError::Expired) => Err(Problem::Expired),
@@ -175,14 +197,12 @@ impl Question {
 }
 
 /// The form in a body (N-15); an empty body needs no type.
-async fn read_form(config: &Config, parts: &Parts, body: Incoming) -> Result<Vec<u8>, Problem> {
+pub(crate) async fn read_form(config: &Config, parts: &Parts, body: Incoming, limit: usize) -> Result<Vec<u8>, Problem> {
     let media_type = media_type(&parts.headers)?;
     let typed = media_type.as_deref() == Some("application/x-www-form-urlencoded");
     if !typed && media_type.is_some() {
         return Err(Problem::FormType);
     }
-    // Every matcher as long as it may be with every byte encoded, and the other names.
-    let limit = config.matchers.saturating_mul("topic=&".len() + 3 * limits::TOPIC) + 4 * limits::CURSOR;
     let form = Reader::new(body, config.request_time).all(limit, || Problem::BodyTooLong { limit }).await?;
     if typed || form.is_empty() { Ok(form) } else { Err(Problem::FormType) }
 }

@@ -34,6 +34,9 @@ pub struct Subscription {
     pub after_gap: Option<AfterGap>,
     /// What happens when the reader falls too far behind; `None` is the hub's setting.
     pub lag_policy: Option<LagPolicy>,
+    /// Whether missing events are told by an event (N-14). Without it only [`crate::Opened::gap`] says so, and a stream in which events turn
+    /// out to be missing later is broken off, so that its client resumes and is told then (M-407).
+    pub gap_event: bool,
     /// What is sent in silence (S-26); `None` is the hub's setting.
     pub heartbeat_form: Option<HeartbeatForm>,
 }
@@ -49,6 +52,7 @@ impl Subscription {
             end: None,
             after_gap: None,
             lag_policy: None,
+            gap_event: true,
             heartbeat_form: None,
         }
     }

@@ -3,6 +3,7 @@
 //!
 //! Here its parts are joined: the writer and the keeper, a thread each, and the log that readers see.
 
+mod cached;
 #[cfg(test)]
 mod damage;
 mod evicted;
@@ -22,6 +23,7 @@ mod trials;
 mod writer;
 
 use super::{Bounds, EventStore, Follower, PageLimits, Promises, StoreError, StoreFuture, StoreReport};
+use cached::Cached;
 use files::{Directory, Files, TakeError};
 use keeper::Keeper;
 use log::Log;
@@ -132,7 +134,7 @@ struct Parts {
 fn assemble(files: Arc<dyn Files>, options: DiskOptions, finished: Box<dyn Fn() + Send>) -> io::Result<Parts> {
     let Recovered { epoch, durable, view, prior, kept, accepted_at, torn } = recover(&files, &options)?;
     let given = view.head;
-    let log = Arc::new(Log::new(files, epoch, &options, view));
+    let log = Arc::new(Log::new(Arc::new(Cached::new(files)), epoch, &options, view));
     let durable: Arc<Durable> = Arc::new(durable);
     let keeper = Keeper::new(log.clone(), durable.clone(), options.clone());
     let writer = Writer {

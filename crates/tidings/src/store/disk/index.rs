@@ -4,6 +4,7 @@
 //! It knows names and places in one segment, neither records nor what a reader may have.
 
 use super::{
+    cached::{Cached, Pages},
     files::{File, Files},
     format::{VERSION, check_version, index_name, invalid, u16_at, u32_at, u64_at},
 };
@@ -12,7 +13,10 @@ use std::{
     collections::BTreeMap,
     io,
     ops::{Bound, Range},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 use tidings_core::{Epoch, Record};
 
@@ -27,8 +31,8 @@ const MAGIC: &[u8; 8] = b"TIDINDEX";
 const HEADER: usize = 72;
 /// Entries between two fences.
 const FENCED: usize = 16;
-/// Pages kept while one question is answered: of each part one or two.
-const CACHED: usize = 8;
+/// Pages at hand while one question is answered: of each part one or two.
+const AT_HAND: usize = 8;
 
 /// What names are looked up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -253,6 +257,8 @@ pub(super) struct About {
 #[derive(Debug)]
 pub(super) struct FileIndex {
     serial: u64,
+    /// By which its pages are known: an index that was made again is another one.
+    number: u64,
     pub(super) about: About,
     parts: [Part; 2],
 }
@@ -269,7 +275,7 @@ impl FileIndex {
     pub(super) fn open(files: &dyn Files, serial: u64) -> io::Result<FileIndex> {
         let file = files.open(&index_name(serial))?;
         let len = file.len()?;
-        let reader = Reader::new(file, serial, None);
+        let reader = Reader { file, serial, index: None, pages: RefCell::default() };
         let header = reader.read(0, HEADER)?;
         if header[..8] != *MAGIC {
             return Err(invalid("not an index"));
@@ -296,12 +302,14 @@ impl FileIndex {
         if len != at.div_ceil(CONTENTS as u64) * PAGE as u64 {
             return Err(invalid("an index that is cut off"));
         }
-        Ok(FileIndex { serial, about, parts })
+        static OPENED: AtomicU64 = AtomicU64::new(0);
+        Ok(FileIndex { serial, number: OPENED.fetch_add(1, Ordering::Relaxed), about, parts })
     }
 
     /// For the length of one question: readers never keep a file open that retention may remove.
-    pub(super) fn reader(&self, files: &dyn Files) -> io::Result<Reader<'_>> {
-        Ok(Reader::new(files.open(&index_name(self.serial))?, self.serial, Some(self)))
+    pub(super) fn reader<'a>(&'a self, files: &'a Cached) -> io::Result<Reader<'a>> {
+        let file = files.open(&index_name(self.serial))?;
+        Ok(Reader { file, serial: self.serial, index: Some((self, &files.pages)), pages: RefCell::default() })
     }
 }
 
@@ -310,13 +318,30 @@ impl FileIndex {
 pub(super) struct Reader<'a> {
     file: Arc<dyn File>,
     serial: u64,
-    index: Option<&'a FileIndex>,
-    pages: RefCell<Vec<(u64, Vec<u8>)>>,
+    /// The index, once its header is known, and the pages that all readers share.
+    index: Option<(&'a FileIndex, &'a Pages)>,
+    pages: RefCell<Vec<(u64, Arc<[u8]>)>>,
 }
 
-impl<'a> Reader<'a> {
-    fn new(file: Arc<dyn File>, serial: u64, index: Option<&'a FileIndex>) -> Reader<'a> {
-        Reader { file, serial, index, pages: RefCell::default() }
+impl Reader<'_> {
+    /// A page that was checked.
+    fn page(&self, page: u64) -> io::Result<Arc<[u8]>> {
+        let shared = self.index.map(|(index, pages)| (pages, (index.number, page)));
+        if let Some(contents) = shared.and_then(|(pages, key)| pages.get(key)) {
+            return Ok(contents);
+        }
+        let mut bytes = [0; PAGE];
+        if self.file.read_at(&mut bytes, page * PAGE as u64)? < PAGE {
+            return Err(invalid("an index that is cut off"));
+        }
+        if page_checksum(self.serial, page, &bytes[..CONTENTS]) != u32_at(&bytes, CONTENTS) {
+            return Err(invalid("a page of an index does not check"));
+        }
+        let contents: Arc<[u8]> = bytes[..CONTENTS].into();
+        if let Some((pages, key)) = shared {
+            pages.put(key, &contents);
+        }
+        Ok(contents)
     }
 
     fn on_page<T>(&self, page: u64, then: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
@@ -324,19 +349,12 @@ impl<'a> Reader<'a> {
         if let Some(at) = pages.iter().position(|(of, _)| *of == page) {
             return Ok(then(&pages[at].1));
         }
-        let mut bytes = vec![0; PAGE];
-        if self.file.read_at(&mut bytes, page * PAGE as u64)? < PAGE {
-            return Err(invalid("an index that is cut off"));
-        }
-        if page_checksum(self.serial, page, &bytes[..CONTENTS]) != u32_at(&bytes, CONTENTS) {
-            return Err(invalid("a page of an index does not check"));
-        }
-        bytes.truncate(CONTENTS);
-        let answer = then(&bytes);
-        if pages.len() == CACHED {
+        let contents = self.page(page)?;
+        let answer = then(&contents);
+        if pages.len() == AT_HAND {
             pages.remove(0);
         }
-        pages.push((page, bytes));
+        pages.push((page, contents));
         Ok(answer)
     }
 
@@ -381,7 +399,7 @@ impl<'a> Reader<'a> {
 
 impl Index for Reader<'_> {
     fn visit(&self, names: Names, from: &str, each: &mut dyn FnMut(&str, List<'_>) -> io::Result<bool>) -> io::Result<()> {
-        let Some(index) = self.index else { return Ok(()) };
+        let Some((index, _)) = self.index else { return Ok(()) };
         let part = &index.parts[names as usize];
         let fence = part.fences.partition_point(|(name, _)| **name <= *from).saturating_sub(1);
         let Some((_, offset)) = part.fences.get(fence) else { return Ok(()) };
@@ -434,7 +452,7 @@ mod tests {
         #[test]
         fn file_and_memory_agree(events in prop::collection::vec((0u32..2_000, prop::option::of(0u8..9)), 1..3_000), from in 0u32..2_000, flip: prop::sample::Index) {
             let directory = tempfile::tempdir().unwrap();
-            let files = Directory::take(directory.path().into()).unwrap();
+            let files = Cached::new(Arc::new(Directory::take(directory.path().into()).unwrap()));
             let mut index = MemoryIndex::default();
             for (n, (topic, id)) in events.iter().enumerate() {
                 let event = Event::new(&format!("topic/{topic}"), "d").unwrap().with_id(&id.map(|id| format!("id-{id}")).unwrap_or_default()).unwrap();

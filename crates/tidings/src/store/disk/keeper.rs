@@ -4,7 +4,7 @@
 
 use super::{
     DiskOptions, evicted,
-    files::File,
+    files::{File, Files},
     format::{FOOTER, index_name, segment_name},
     index::{About, FileIndex},
     log::Log,

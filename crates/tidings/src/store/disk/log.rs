@@ -4,8 +4,9 @@
 //! It knows what has been shown. Writing, syncing and removing are done elsewhere and told to it.
 
 use super::{
-    DiskOptions, evicted,
-    files::Files,
+    DiskOptions,
+    cached::Cached,
+    evicted,
     format::{Gap, Missing, SegmentHeader},
     index::{Index, List, MemoryIndex, Names, UNREADABLE, find},
     segment::{Candidates, Kept, Place, Segment, candidates, fetch},
@@ -24,7 +25,7 @@ const STEP: usize = 2_048;
 /// What readers share.
 #[derive(Debug)]
 pub(super) struct Log {
-    pub(super) files: Arc<dyn Files>,
+    pub(super) files: Arc<Cached>,
     pub(super) epoch: Epoch,
     max_events: u64,
     view: Mutex<View>,
@@ -76,7 +77,7 @@ enum Part<T> {
 }
 
 impl Log {
-    pub(super) fn new(files: Arc<dyn Files>, epoch: Epoch, options: &DiskOptions, view: View) -> Log {
+    pub(super) fn new(files: Arc<Cached>, epoch: Epoch, options: &DiskOptions, view: View) -> Log {
         let evicted = evicted::load(&*files, epoch, view.floor);
         let log = Log { files, epoch, max_events: options.retention_events, view: Mutex::new(view), evicted: Mutex::new(evicted) };
         log.view().trim(log.max_events);
@@ -136,7 +137,7 @@ impl Log {
             Part::Active(answer) => Ok(Some(answer)),
             Part::Finished(segment) => {
                 let place = segment.place();
-                Ok(Some((segment.ask(&*self.files, |index| ask(index, place, segment.last))?, place)))
+                Ok(Some((segment.ask(&self.files, |index| ask(index, place, segment.last))?, place)))
             }
         }
     }
@@ -197,7 +198,8 @@ impl Log {
                 }
                 let from = (covered + 1).saturating_sub(first) as u32;
                 let to = (last.min(end) - first) as u32;
-                candidates(index, filter.matchers(), from, to, STEP.min(limits.scanned - scanned))
+                let wanted = limits.events - page.records.len();
+                candidates(index, filter.matchers(), from, to, STEP.min(wanted).min(limits.scanned - scanned))
             })?;
             let Some((Candidates { events, through }, place)) = found.filter(|(_, place)| place.header.first <= end) else {
                 page.covered_through = end;
@@ -233,7 +235,7 @@ impl Log {
                 return Ok(());
             }
             page.covered_through = place.header.first + u64::from(through);
-            if scanned >= limits.scanned {
+            if scanned >= limits.scanned || page.records.len() == limits.events {
                 return Ok(());
             }
         }
@@ -285,7 +287,7 @@ impl Log {
         for part in self.parts(|active| first_kept(&active.index, active.header.first))? {
             let found = match part {
                 Part::Active(found) => found,
-                Part::Finished(segment) => segment.ask(&*self.files, |index| first_kept(index, segment.header.first))?,
+                Part::Finished(segment) => segment.ask(&self.files, |index| first_kept(index, segment.header.first))?,
             };
             if found.is_some() {
                 return Ok(found);
@@ -304,7 +306,7 @@ impl Log {
         for part in parts.into_iter().rev() {
             let found = match part {
                 Part::Active(found) => found,
-                Part::Finished(segment) => segment.ask(&*self.files, |index| last(index, segment.place()))?,
+                Part::Finished(segment) => segment.ask(&self.files, |index| last(index, segment.place()))?,
             };
             if let Some((place, event, offset)) = found {
                 let kept = place.header.first + u64::from(event) > self.view().floor;
@@ -336,7 +338,7 @@ impl Log {
         for part in self.parts(|active| list(&active.index, Place { header: active.header, len: active.len }))? {
             all.extend(match part {
                 Part::Active(found) => found,
-                Part::Finished(segment) => segment.ask(&*self.files, |index| list(index, segment.place()))?,
+                Part::Finished(segment) => segment.ask(&self.files, |index| list(index, segment.place()))?,
             });
         }
         let mut topics = Vec::new();

@@ -3,6 +3,7 @@
 //! It knows its own numbers. Which segments there are, and what retention hides of them, is the log's.
 
 use super::{
+    cached::Cached,
     files::{File, Files},
     format::{EVENT, EventFrame, SegmentHeader, segment_name},
     index::{DAMAGED, FileIndex, Index, MemoryIndex, Names, UNREADABLE},
@@ -23,6 +24,8 @@ const NEAR: u32 = 4_096;
 const GUESS: u64 = 2_048;
 /// A question that concerns more names than these is answered by looking at every event.
 const LISTS: usize = 256;
+/// So is one for which more names than these would have to be looked at.
+const LOOKED: usize = 1 << 16;
 
 /// A finished segment.
 #[derive(Debug)]
@@ -60,7 +63,7 @@ impl Segment {
     }
 
     /// Asks the index. One that does not check is made again from the segment.
-    pub(super) fn ask<T>(&self, files: &dyn Files, question: impl Fn(&dyn Index) -> io::Result<T>) -> io::Result<T> {
+    pub(super) fn ask<T>(&self, files: &Cached, question: impl Fn(&dyn Index) -> io::Result<T>) -> io::Result<T> {
         let asked = match self.kept() {
             Kept::Memory(index) => return question(&*index),
             Kept::File(index) => index.reader(files).and_then(|reader| question(&reader)),
@@ -98,39 +101,46 @@ pub(super) struct Candidates {
 
 /// The events from one to another that these matchers may want, about `limit` at the most.
 pub(super) fn candidates(index: &dyn Index, matchers: &Matchers, from: u32, to: u32, limit: usize) -> io::Result<Candidates> {
-    let (mut found, mut through, mut lists) = (Vec::new(), to, 0);
+    let (mut found, mut through, mut looked, mut lists) = (Vec::new(), to, 0, 0);
     let mut by_name = true;
-    let keys = matchers.as_slice().iter().map(TopicMatcher::key).chain([Key::Exact(UNREADABLE)]);
-    'ranges: for key in keys {
-        for (first, end) in ranges(key) {
-            let Some(first) = first else {
-                by_name = false;
-                break 'ranges;
-            };
-            index.visit(Names::Topics, &first, &mut |name, list| {
-                let inside = end.as_ref().map_or(*name == *first, |end| *name < **end);
-                if !inside {
-                    return Ok(false);
-                }
-                lists += 1;
-                by_name = lists <= LISTS;
-                let start = list.below(from)?;
-                for at in start..list.len() {
-                    let event = list.get(at)?;
-                    if event > through {
-                        break;
-                    }
-                    found.push(event);
-                    if at - start + 1 >= limit {
-                        through = event;
-                        break;
-                    }
-                }
-                Ok(by_name && end.is_some())
-            })?;
-            if !by_name {
-                break 'ranges;
+    let unreadable = Range::One(UNREADABLE.to_owned());
+    let ranges = matchers.as_slice().iter().flat_map(ranges).chain([Some((unreadable, None))]);
+    for range in ranges {
+        let Some((range, matcher)) = range else {
+            by_name = false;
+            break;
+        };
+        index.visit(Names::Topics, range.first(), &mut |name, list| {
+            if !range.contains(name) {
+                return Ok(false);
             }
+            looked += 1;
+            if looked > LOOKED {
+                by_name = false;
+                return Ok(false);
+            }
+            // Each name is asked about once, however many events it has.
+            if matcher.is_some_and(|matcher| !matcher.matches_name(name)) {
+                return Ok(true);
+            }
+            lists += 1;
+            by_name = lists <= LISTS;
+            let start = list.below(from)?;
+            for at in start..list.len() {
+                let event = list.get(at)?;
+                if event > through {
+                    break;
+                }
+                found.push(event);
+                if at - start + 1 >= limit {
+                    through = event;
+                    break;
+                }
+            }
+            Ok(by_name && !matches!(range, Range::One(_)))
+        })?;
+        if !by_name {
+            break;
         }
     }
     if by_name {
@@ -145,19 +155,47 @@ pub(super) fn candidates(index: &dyn Index, matchers: &Matchers, from: u32, to: 
     Ok(Candidates { events, through })
 }
 
-/// The names that a matcher matches: from one name up to another, or that name alone; no name at all means every one.
-fn ranges(key: Key<'_>) -> Vec<(Option<String>, Option<String>)> {
-    match key {
-        Key::All => vec![(None, None)],
-        Key::Exact(name) => vec![(Some(name.to_owned()), None)],
+/// Names that lie together in byte order.
+#[derive(Debug)]
+enum Range {
+    One(String),
+    /// From one name up to another.
+    Between(String, String),
+    /// Those that begin with this.
+    Beginning(String),
+}
+
+impl Range {
+    fn first(&self) -> &str {
+        match self {
+            Range::One(first) | Range::Between(first, _) | Range::Beginning(first) => first,
+        }
+    }
+
+    /// Whether a name that does not come before the first is in it.
+    fn contains(&self, name: &str) -> bool {
+        match self {
+            Range::One(one) => *name == **one,
+            Range::Between(_, end) => *name < **end,
+            Range::Beginning(head) => name.starts_with(&**head),
+        }
+    }
+}
+
+/// The names that a matcher may match, and the matcher if it has to be asked about each of them; nothing if it matches every name.
+fn ranges(matcher: &TopicMatcher) -> Vec<Option<(Range, Option<&TopicMatcher>)>> {
+    match matcher.key() {
+        Key::All => vec![None],
+        Key::Exact(name) => vec![Some((Range::One(name.to_owned()), None))],
         // With a slash in front or without; itself, and everything between `name/` and `name0`, for `0` follows `/`.
         Key::Prefix(name) => ["", "/"]
             .into_iter()
             .flat_map(|slash| {
-                let below = Some(format!("{slash}{name}/"));
-                [(Some(format!("{slash}{name}")), None), (below, Some(format!("{slash}{name}0")))]
+                let below = Range::Between(format!("{slash}{name}/"), format!("{slash}{name}0"));
+                [Some((Range::One(format!("{slash}{name}")), None)), Some((below, None))]
             })
             .collect(),
+        Key::Head(head) => vec![Some((Range::Beginning(head.to_owned()), Some(matcher)))],
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::{
     DiskOptions, Durability,
-    files::{File, Why},
+    files::{File, Files, Why},
     format::{AppendHeader, Footer, Gap, HEADER, Missing, SegmentHeader, segment_name},
     index::MemoryIndex,
     log::{Active, Log},
