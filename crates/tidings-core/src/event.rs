@@ -132,6 +132,11 @@ impl Event {
         Ok(Event { topics, data, event_type: None, id: None, retry: None, private: false })
     }
 
+    /// A private event of the hub's own, in its own namespace.
+    pub(crate) fn of_hub(topics: Topics, event_type: Option<&str>, data: String) -> Event {
+        Event { topics, data, event_type: event_type.map(Into::into), id: None, retry: None, private: true }
+    }
+
     /// One more topic: an alternate. Whoever asked for any of an event's topics receives it once (M-2).
     pub fn with_topic(mut self, topic: &str) -> Result<Self, EventError> {
         self.topics = self.topics.with(topic)?;

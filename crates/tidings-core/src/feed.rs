@@ -1,13 +1,9 @@
-//! Feeds: all subscribers who asked the same question with the same rights, interned, and the index that finds the feeds of an event.
+//! Feeds: all subscribers who asked the same question with the same rights, interned.
 //!
-//! An event is matched against feeds, never against connections. This file knows questions and rights; what a subscriber has already
-//! received is the shard's.
+//! An event is matched against feeds, never against connections. This file knows questions and rights; which feeds an event concerns is
+//! found by the routes, and what a subscriber has already received is the shard's.
 
-use crate::{
-    Framing, Grant, Map, Matchers, Record, Topic, TopicMatcher,
-    matcher::{Kind, below},
-    wire,
-};
+use crate::{Framing, Grant, Matchers, Record, Topic, View, names::Names, presence, wire};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::sync::Arc;
 
@@ -15,25 +11,80 @@ use std::sync::Arc;
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Filter {
     matchers: Matchers,
+    views: Views,
     read_public: bool,
     read_private: Matchers,
+}
+
+/// In which view somebody gets an event that has two (M-405). All who cannot ask for such an event count as one.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Views {
+    First,
+    Second,
+    /// Some of the matchers ask for the first, some for the second.
+    Either(Box<(Matchers, Matchers)>),
 }
 
 impl Filter {
     /// What a client with this grant gets when it asks for these topics.
     pub fn new(matchers: Matchers, grant: &Grant) -> Filter {
-        Filter { matchers, read_public: grant.read_public, read_private: grant.read_private.clone() }
+        Filter::in_views(matchers, Matchers::none(), grant)
+    }
+
+    /// The same where some topics are asked for in the older dialect of Mercure, which has a view of its own of who has subscribed (M-405).
+    pub fn in_views(first: Matchers, second: Matchers, grant: &Grant) -> Filter {
+        let (in_first, in_second) = (presence::among(&first), presence::among(&second));
+        let views = match (in_first.is_empty(), in_second.is_empty()) {
+            (_, true) => Views::First,
+            (true, false) => Views::Second,
+            (false, false) => Views::Either(Box::new((in_first, in_second))),
+        };
+        let matchers = if second.is_empty() { first } else { Matchers::new(first.as_slice().iter().chain(second.as_slice()).cloned()) };
+        Filter { matchers, views, read_public: grant.read_public, read_private: grant.read_private.clone() }
     }
 
     /// Whether an event with these topics belongs to it: one topic is asked for, and if it is private one topic, not necessarily the
     /// same, is granted (M-22, M-81).
     pub fn wants(&self, topics: &[Topic], private: bool) -> bool {
-        self.matchers.match_any(topics) && if private { self.read_private.match_any(topics) } else { self.read_public }
+        let names = Names::new(topics);
+        self.matchers.hit_any(&names) && self.may_read(&names, private)
+    }
+
+    /// Whether an event may be read that is among those asked for.
+    pub(crate) fn may_read(&self, names: &Names<'_>, private: bool) -> bool {
+        if private { self.read_private.hit_any(names) } else { self.read_public }
+    }
+
+    /// Whether a record belongs to it that has a topic among those asked for.
+    pub(crate) fn wants_asked(&self, record: &Record, names: &Names<'_>) -> bool {
+        // Which topic was asked for matters where each view has its own.
+        if record.has_two_views() { self.wants_record(record) } else { self.may_read(names, record.is_private()) }
     }
 
     /// Whether a record belongs to it.
     pub fn wants_record(&self, record: &Record) -> bool {
-        self.wants(record.topics(), record.is_private())
+        self.view_of(record).is_some()
+    }
+
+    /// The view in which a record belongs to it, if it does. Each view is asked for and granted by its own topics.
+    pub fn view_of(&self, record: &Record) -> Option<View> {
+        if !record.has_two_views() {
+            return self.wants(record.topics(), record.is_private()).then_some(View::First);
+        }
+        let wants = |matchers: &Matchers, view| {
+            let topics = record.topics_in(view);
+            (matchers.match_any(topics) && self.read_private.match_any(topics)).then_some(view)
+        };
+        match &self.views {
+            Views::First => wants(&self.matchers, View::First),
+            Views::Second => wants(&self.matchers, View::Second),
+            Views::Either(of) => wants(&of.0, View::First).or_else(|| wants(&of.1, View::Second)),
+        }
+    }
+
+    /// Whether it may want an event about subscriptions, of which nothing is known but that it is one; conservative.
+    pub(crate) fn may_want_presence(&self) -> bool {
+        presence::any_of(&self.matchers) && presence::any_of(&self.read_private)
     }
 
     /// The topics asked for.
@@ -42,9 +93,14 @@ impl Filter {
     }
 
     /// The topics of a record that may be named to this reader: all of a public event, the granted ones of a private (M-130).
-    fn disclosed<'a>(&'a self, record: &'a Record) -> impl Iterator<Item = &'a str> {
+    fn disclosed<'a>(&'a self, record: &'a Record, view: View) -> impl Iterator<Item = &'a str> {
         let granted = move |topic: &&Topic| !record.is_private() || self.read_private.matches(topic);
-        record.topics().iter().filter(granted).map(Topic::as_str)
+        record.topics_in(view).iter().filter(granted).map(Topic::as_str)
+    }
+
+    /// The view in which to write a record that it wants.
+    fn writes(&self, record: &Record) -> View {
+        if record.has_two_views() { self.view_of(record).unwrap_or(View::First) } else { View::First }
     }
 }
 
@@ -63,7 +119,7 @@ impl FeedKey {
     /// The bytes this feed's members get for a record.
     pub(crate) fn bytes(&self, record: &Record) -> Bytes {
         if !self.topics_field {
-            return record.wire_shared(self.framing);
+            return record.wire_shared(self.filter.writes(record), self.framing);
         }
         let mut bytes = BytesMut::new();
         self.append(record, &mut bytes);
@@ -72,13 +128,14 @@ impl FeedKey {
 
     /// The same, behind others.
     pub(crate) fn append(&self, record: &Record, bytes: &mut BytesMut) {
+        let view = self.filter.writes(record);
         if self.topics_field {
-            let lines = wire::topics_lines(self.filter.disclosed(record));
+            let lines = wire::topics_lines(self.filter.disclosed(record, view));
             if !lines.is_empty() {
                 bytes.put(wire::frame(self.framing, lines.as_bytes()));
             }
         }
-        bytes.put_slice(record.wire(self.framing));
+        bytes.put_slice(record.wire_in(view, self.framing));
     }
 }
 
@@ -96,94 +153,10 @@ pub(crate) struct Feed {
     pub(crate) seen: u64,
 }
 
-/// Finds the feeds that may want an event, at a cost that depends on those feeds and on the depth of its topics only.
-#[derive(Debug)]
-pub(crate) struct Routes {
-    exact: Map<Arc<str>, Vec<u32>>,
-    prefix: Map<Arc<str>, Vec<u32>>,
-    all: Vec<u32>,
-    /// Templates and URL patterns, each once.
-    patterns: Vec<(TopicMatcher, Vec<u32>)>,
-    /// Bytes of the longest prefix since there was none: look-ups stop there, however many slashes a topic has.
-    longest_prefix: usize,
-}
-
-impl Routes {
-    pub(crate) fn new(seed: u64) -> Routes {
-        Routes { exact: crate::map(seed), prefix: crate::map(seed), all: Vec::new(), patterns: Vec::new(), longest_prefix: 0 }
-    }
-
-    pub(crate) fn insert(&mut self, feed: u32, matchers: &Matchers) {
-        for matcher in matchers.as_slice() {
-            match &matcher.0 {
-                Kind::All => self.all.push(feed),
-                Kind::Exact(name) => self.exact.entry(name.clone()).or_default().push(feed),
-                Kind::Prefix(name) => {
-                    self.longest_prefix = self.longest_prefix.max(name.len());
-                    self.prefix.entry(name.clone()).or_default().push(feed);
-                }
-                Kind::Template(_) | Kind::Pattern(_) => match self.patterns.iter_mut().find(|(of, _)| of == matcher) {
-                    Some((_, feeds)) => feeds.push(feed),
-                    None => self.patterns.push((matcher.clone(), vec![feed])),
-                },
-            }
-        }
-    }
-
-    pub(crate) fn remove(&mut self, feed: u32, matchers: &Matchers) {
-        fn remove_from(map: &mut Map<Arc<str>, Vec<u32>>, name: &str, feed: u32) {
-            if let Some(feeds) = map.get_mut(name) {
-                feeds.retain(|&other| other != feed);
-                if feeds.is_empty() {
-                    map.remove(name);
-                }
-            }
-        }
-        for matcher in matchers.as_slice() {
-            match &matcher.0 {
-                Kind::All => self.all.retain(|&other| other != feed),
-                Kind::Exact(name) => remove_from(&mut self.exact, name, feed),
-                Kind::Prefix(name) => remove_from(&mut self.prefix, name, feed),
-                Kind::Template(_) | Kind::Pattern(_) => self.patterns.retain_mut(|(of, feeds)| {
-                    feeds.retain(|&other| other != feed || of != matcher);
-                    !feeds.is_empty()
-                }),
-            }
-        }
-        if self.prefix.is_empty() {
-            self.longest_prefix = 0;
-        }
-    }
-
-    /// Visits the feeds with a matcher for one of the topics; a feed may be visited more than once, and its rights are not looked at.
-    pub(crate) fn candidates(&self, topics: &[Topic], mut visit: impl FnMut(u32)) {
-        self.all.iter().copied().for_each(&mut visit);
-        for topic in topics {
-            if let Some(feeds) = self.exact.get(topic.as_str()) {
-                feeds.iter().copied().for_each(&mut visit);
-            }
-            for (_, feeds) in self.patterns.iter().filter(|(matcher, _)| matcher.matches(topic)) {
-                feeds.iter().copied().for_each(&mut visit);
-            }
-            if self.prefix.is_empty() {
-                continue;
-            }
-            let name = below(topic.as_str());
-            let ends = memchr::memchr_iter(b'/', name.as_bytes()).chain([name.len()]);
-            for end in ends.take_while(|&end| end <= self.longest_prefix) {
-                if let Some(feeds) = self.prefix.get(&name[..end]) {
-                    feeds.iter().copied().for_each(&mut visit);
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Epoch, Event, Position};
-    use proptest::prelude::*;
+    use crate::{Epoch, Event, Position, TopicMatcher};
 
     fn matcher(text: &str) -> TopicMatcher {
         match text.strip_prefix('=') {
@@ -226,27 +199,5 @@ mod tests {
         assert_eq!(key(Framing::Plain).bytes(&record(&["a", "b"], false)), format!("topics: a\ntopics: b\ndata: d\n{id}\n\n"));
         assert_eq!(key(Framing::Plain).bytes(&record(&["a", "b"], true)), format!("topics: b\ndata: d\n{id}\n\n"));
         assert_eq!(key(Framing::Chunked).bytes(&record(&["a"], false)), format!("a\r\ntopics: a\n\r\n28\r\ndata: d\n{id}\n\n\r\n"));
-    }
-
-    proptest! {
-        /// The index finds exactly the feeds whose matchers hit, also after removals.
-        #[test]
-        fn routes_like_matchers(feeds in prop::collection::vec(prop::collection::vec("=?[ab/]{1,4}", 1..4), 0..12), gone in prop::collection::vec(any::<bool>(), 12), topics in prop::collection::vec("[ab/]{1,6}", 1..4)) {
-            let matchers: Vec<Matchers> = feeds.iter().map(|texts| Matchers::new(texts.iter().filter(|t| *t != "=").map(|t| matcher(t)))).collect();
-            let mut routes = Routes::new(1);
-            for (feed, matchers) in matchers.iter().enumerate() {
-                routes.insert(feed as u32, matchers);
-            }
-            for (feed, matchers) in matchers.iter().enumerate().filter(|(feed, _)| gone[*feed]) {
-                routes.remove(feed as u32, matchers);
-            }
-            let topics: Vec<Topic> = topics.iter().map(|t| Topic::parse(t).unwrap()).collect();
-            let mut found = Vec::new();
-            routes.candidates(&topics, |feed| found.push(feed as usize));
-            found.sort_unstable();
-            found.dedup();
-            let expected: Vec<usize> = (0..matchers.len()).filter(|&feed| !gone[feed] && matchers[feed].match_any(&topics)).collect();
-            prop_assert_eq!(found, expected);
-        }
     }
 }

@@ -5,15 +5,20 @@
 //! replays a whole hub. Applications use the crate `tidings`, which drives these rules and re-exports what they need.
 
 pub mod limits;
+pub mod moment;
 
 mod event;
 mod feed;
 mod grant;
+mod heads;
 mod matcher;
+mod names;
 mod parser;
 mod pattern;
 mod position;
+pub mod presence;
 mod record;
+mod routes;
 pub mod shard;
 mod template;
 mod text;
@@ -28,7 +33,7 @@ pub use matcher::{Key, Matchers, TopicMatcher};
 pub use parser::{Item, Message, Parser, TooLong};
 pub use pattern::{BaseError, PatternError, UrlPatterns};
 pub use position::{Epoch, EventId, Position};
-pub use record::{Draft, Record};
+pub use record::{Draft, Record, View};
 pub use topic::{Topic, TopicError};
 pub use window::{Evicted, Window};
 pub use wire::{Framing, GapReason};

@@ -29,6 +29,17 @@ pub const TOPICS_PER_EVENT_MAX: usize = 1_000;
 pub const BATCH_EVENTS: usize = 10_000;
 /// Bytes of ids in the answer to a stream of events (N-3): they are kept until the body ends. About 620,000 minted ids.
 pub const ANSWER_IDS: usize = 16 << 20;
+/// A key under which a request is published once, in bytes: a UUID or a digest with room for a name before it (N-6). Kept as a digest.
+pub const IDEMPOTENCY_KEY: usize = 256;
+/// Keys that a store remembers, the newest; N-6. Each costs [`IDEMPOTENCY_KEY_COST`], so that they are at most 80 MB.
+pub const IDEMPOTENCY_KEYS: usize = 1_000_000;
+/// The most that may be set: 8 GB of memory.
+pub const IDEMPOTENCY_KEYS_MAX: usize = 100_000_000;
+/// Bytes of memory that a remembered key costs, whatever it is and whatever was published with it: digests of key and request, number and time
+/// are 64, its place in the table and the room to grow are the rest. A disk log keeps 68 more on disk. Held by a test.
+pub const IDEMPOTENCY_KEY_COST: usize = 80;
+/// Milliseconds for which a key counts: who retries for longer than a day has lost more than an answer; N-6.
+pub const IDEMPOTENCY_MS: u64 = 24 * 3_600_000;
 /// Matchers of one subscription on the native routes; N-40.
 pub const MATCHERS: usize = 100;
 /// The most matchers any door may allow; N-40, M-312.
@@ -175,6 +186,11 @@ pub const PAGE_BYTES: usize = 256 << 10;
 pub const PAGE_EVENTS: usize = 1_024;
 /// Stored events looked at for one page, so that a page for a rare topic comes back in bounded time with `covered_through` advanced.
 pub const PAGE_SCAN: usize = 16_384;
+/// The most of its newest events that a reader may begin with (`last`): the place of each is looked for before the stream begins.
+pub const LAST_EVENTS: usize = 10_000;
+/// Stored events looked at for that, those that cannot match left out where there is an index. A reader whose rights or topics fit so few
+/// of them begins where the looking ended.
+pub const LAST_SCAN: usize = 100_000;
 /// Subscriptions waiting to be taken over by one shard; further ones wait in their request.
 pub const SHARD_INBOX: usize = 1_024;
 /// Counters by which a shard says what its subscribers ask for, 256 KiB: with as many topics as that every third publish of something
@@ -193,6 +209,20 @@ pub const RETENTION_BYTES: u64 = 1 << 30;
 pub const RETENTION_MS: u64 = 24 * 3_600_000;
 /// Bytes of one segment of the disk log, a sixteenth of what is kept: retention removes whole segments.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
+
+/// Bytes of the subscriptions that presence tells of, with what their connections cost for it: half a million with matchers of ordinary length. Further
+/// connections are refused.
+pub const PRESENCE_BYTES: usize = 256 << 20;
+/// Events about subscriptions in one append.
+pub const PRESENCE_APPEND: usize = 512;
+/// Bytes of them in one append (one may exceed it alone).
+pub const PRESENCE_APPEND_BYTES: usize = 1 << 20;
+/// Subscriptions on one page of the subscription API.
+pub const PRESENCE_PAGE: usize = 1_000;
+/// Bytes of matchers and payloads on one page (the last may exceed it).
+pub const PRESENCE_PAGE_BYTES: usize = 1 << 20;
+/// How long draining waits for the events that tell that everybody has gone; milliseconds.
+pub const PRESENCE_FLUSH_MS: u64 = 2_000;
 
 /// Draining spreads the ends of streams over this time; milliseconds; N-40.
 pub const DRAIN_SPREAD_MS: u64 = 30_000;

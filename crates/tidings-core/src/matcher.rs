@@ -5,6 +5,7 @@
 
 use crate::{
     PatternError, Topic, UrlPatterns, limits,
+    names::{Name, Names},
     pattern::UrlPattern,
     template::Template,
     topic::{TopicError, check_hidden, check_name},
@@ -101,11 +102,15 @@ impl TopicMatcher {
 
     /// The same for any string taken as a topic, such as the text of another matcher (M-84, M-203).
     pub fn matches_name(&self, name: &str) -> bool {
+        Names::with(name, |name| self.hits(name))
+    }
+
+    pub(crate) fn hits(&self, name: Name<'_>) -> bool {
         match &self.0 {
             Kind::All => true,
-            Kind::Exact(exact) => **exact == *name,
-            Kind::Prefix(prefix) => is_below(prefix, name),
-            Kind::Template(template) => template.matches(name),
+            Kind::Exact(exact) => **exact == *name.as_str(),
+            Kind::Prefix(prefix) => is_below(prefix, name.as_str()),
+            Kind::Template(template) => template.matches(name.as_str()),
             Kind::Pattern(pattern) => pattern.matches(name),
         }
     }
@@ -231,18 +236,26 @@ impl Matchers {
 
     /// The same for any string taken as a topic (M-84).
     pub fn matches_name(&self, name: &str) -> bool {
+        Names::with(name, |name| self.hit(name))
+    }
+
+    pub(crate) fn hit(&self, name: Name<'_>) -> bool {
         // Sorted: everything first, then exact ones, then the others. A long list of topics costs a binary search.
         let (named, others) = self.0.split_at(self.0.partition_point(|matcher| matches!(matcher.0, Kind::All | Kind::Exact(_))));
         let among_named = |matcher: &TopicMatcher| match &matcher.0 {
-            Kind::Exact(exact) => (**exact).cmp(name),
+            Kind::Exact(exact) => (**exact).cmp(name.as_str()),
             _ => std::cmp::Ordering::Equal,
         };
-        named.binary_search_by(among_named).is_ok() || others.iter().any(|matcher| matcher.matches_name(name))
+        named.binary_search_by(among_named).is_ok() || others.iter().any(|matcher| matcher.hits(name))
     }
 
     /// Whether any of them matches any of the topics (M-2, M-22).
     pub fn match_any(&self, topics: &[Topic]) -> bool {
-        topics.iter().any(|topic| self.matches(topic))
+        self.hit_any(&Names::new(topics))
+    }
+
+    pub(crate) fn hit_any(&self, names: &Names<'_>) -> bool {
+        names.iter().any(|name| self.hit(name))
     }
 
     /// The matchers in canonical order.

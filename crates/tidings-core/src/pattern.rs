@@ -7,10 +7,13 @@ mod compiled;
 #[cfg(test)]
 mod conformance;
 
-use crate::{Map, TopicError, limits, topic::check_hidden};
+use crate::{TopicError, limits, names::Name, topic::check_hidden};
 use compiled::Compiled;
+pub(crate) use compiled::line;
 use std::{
-    cmp, fmt, hash,
+    cmp,
+    collections::BTreeMap,
+    fmt, hash,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 use url::Url;
@@ -34,7 +37,7 @@ struct Table {
     base: Arc<Url>,
     most: usize,
     /// Those in use, and for a moment those that are about to be forgotten.
-    in_use: Mutex<Map<Box<str>, Weak<UrlPattern>>>,
+    in_use: Mutex<BTreeMap<Box<str>, Weak<UrlPattern>>>,
 }
 
 /// Why a string is not accepted as a URL pattern.
@@ -76,8 +79,7 @@ impl UrlPatterns {
     /// No pattern yet, at most so many ([`limits::URL_PATTERNS`] unless there is a reason), and the hub's public URL.
     pub fn new(base: &str, most: usize) -> Result<UrlPatterns, BaseError> {
         let base = Url::parse(base).ok().filter(|url| !url.cannot_be_a_base()).ok_or(BaseError)?;
-        // Looked up by text, never iterated; whoever can choose texts can fill the table whether they collide or not.
-        Ok(UrlPatterns(Arc::new(Table { base: Arc::new(base), most, in_use: Mutex::new(crate::map(0)) })))
+        Ok(UrlPatterns(Arc::new(Table { base: Arc::new(base), most, in_use: Mutex::default() })))
     }
 
     /// What relative patterns and topics are relative to.
@@ -125,7 +127,7 @@ impl UrlPatterns {
 }
 
 impl Table {
-    fn in_use(&self) -> MutexGuard<'_, Map<Box<str>, Weak<UrlPattern>>> {
+    fn in_use(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Weak<UrlPattern>>> {
         // Nothing in here panics half-way through a change.
         self.in_use.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -150,9 +152,23 @@ impl UrlPattern {
         &self.text
     }
 
+    /// What the pattern and topics are relative to.
+    pub(crate) fn base(&self) -> &Arc<Url> {
+        &self.base
+    }
+
+    /// What [`line`] begins with for every URL that matches.
+    pub(crate) fn head(&self) -> &str {
+        &self.compiled.head
+    }
+
     /// Whether a topic, read as a reference against the base, is among those meant; one that cannot be read so never is (M-33).
-    pub(crate) fn matches(&self, name: &str) -> bool {
-        self.base.join(name).is_ok_and(|url| self.compiled.matches(&url))
+    pub(crate) fn matches(&self, name: Name<'_>) -> bool {
+        name.is_url(&self.base, |url| self.matches_url(url))
+    }
+
+    pub(crate) fn matches_url(&self, url: &Url) -> bool {
+        self.compiled.matches(url)
     }
 }
 

@@ -20,15 +20,12 @@ pub struct Draft {
     private: bool,
     cost: u32,
     encoded: Encoded,
+    second: Option<Box<Encoded>>,
 }
 
 impl Draft {
     /// Gives it its place, writing the minted id into the bytes where the publisher gave none. `accepted_at` is in milliseconds since 1970.
-    pub fn seal(mut self, position: Position, accepted_at: u64) -> Record {
-        if let Some(at) = self.encoded.id_at {
-            let at = at as usize;
-            self.encoded.bytes[at..at + Position::ID_LEN].copy_from_slice(&position.id_bytes());
-        }
+    pub fn seal(self, position: Position, accepted_at: u64) -> Record {
         Record {
             position,
             accepted_at,
@@ -37,11 +34,8 @@ impl Draft {
             id: self.id,
             private: self.private,
             cost: self.cost,
-            wire: self.encoded.bytes.freeze(),
-            start: self.encoded.start,
-            data_start: self.encoded.data_start,
-            data_end: self.encoded.data_end,
-            data_lines: self.encoded.data_lines,
+            wire: Wire::seal(self.encoded, position),
+            second: self.second.map(|encoded| Box::new(Wire::seal(*encoded, position))),
         }
     }
 
@@ -55,6 +49,11 @@ impl Draft {
         self.id.as_deref()
     }
 
+    /// The id it has at a position: the publisher's, or the one minted there.
+    pub fn event_id(&self, position: Position) -> EventId {
+        self.id.as_deref().map_or_else(|| position.into(), EventId::given)
+    }
+
     /// Bytes it will cost while it is kept; see [`Record::cost`].
     pub fn cost(&self) -> usize {
         self.cost as usize
@@ -64,8 +63,69 @@ impl Draft {
         let encoded = shape.encode(&event, bytes);
         let private = event.is_private();
         let (topics, event_type, id) = event.into_parts();
-        let cost = cost(encoded.bytes.len(), &topics) as u32;
-        Draft { topics, event_type, id, private, cost, encoded }
+        let cost = cost(encoded.bytes.len(), None, &topics) as u32;
+        Draft { topics, event_type, id, private, cost, encoded, second: None }
+    }
+
+    /// An event of the hub's own in two views, whose topics are the one of the first view and the one of the second (M-405).
+    pub(crate) fn in_two_views(first: Event, second: &Event) -> Draft {
+        debug_assert_eq!(first.topics().len(), 2, "one topic for each view");
+        let encode = |event: &Event, shape: &Shape| shape.encode(event, BytesMut::with_capacity(shape.len()));
+        let shape = Shape::of(&first);
+        let second = encode(second, &Shape::of(second));
+        let draft = Draft::new(first, &shape, BytesMut::with_capacity(shape.len()));
+        let cost = cost(draft.encoded.bytes.len(), Some(second.bytes.len()), &draft.topics) as u32;
+        Draft { cost, second: Some(Box::new(second)), ..draft }
+    }
+}
+
+/// Which of the two forms of an event somebody gets: nearly all events have only the first. The hub's events about subscriptions have a
+/// second, with another topic and other bytes, for readers who asked in the older dialect of Mercure (M-405).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum View {
+    /// Of every event.
+    First,
+    /// Of those that have two.
+    Second,
+}
+
+/// An event's bytes, and where its parts are in them.
+#[derive(Debug)]
+struct Wire {
+    bytes: Bytes,
+    start: u32,
+    data_start: u32,
+    data_end: u32,
+    data_lines: u32,
+}
+
+impl Wire {
+    fn seal(mut encoded: Encoded, position: Position) -> Wire {
+        if let Some(at) = encoded.id_at {
+            let at = at as usize;
+            encoded.bytes[at..at + Position::ID_LEN].copy_from_slice(&position.id_bytes());
+        }
+        let Encoded { bytes, start, data_start, data_end, data_lines, .. } = encoded;
+        Wire { bytes: bytes.freeze(), start, data_start, data_end, data_lines }
+    }
+
+    fn data(&self) -> Cow<'_, str> {
+        let text = String::from_utf8_lossy(&self.bytes[self.data_start as usize..self.data_end as usize]);
+        if self.data_lines == 1 { text } else { text.replace("\ndata: ", "\n").into() }
+    }
+
+    fn framed(&self, framing: Framing) -> &[u8] {
+        match framing {
+            Framing::Chunked => &self.bytes,
+            Framing::Plain => &self.bytes[self.start as usize..self.bytes.len() - 2],
+        }
+    }
+
+    fn shared(&self, framing: Framing) -> Bytes {
+        match framing {
+            Framing::Chunked => self.bytes.clone(),
+            Framing::Plain => self.bytes.slice(self.start as usize..self.bytes.len() - 2),
+        }
     }
 }
 
@@ -79,12 +139,13 @@ pub struct Record {
     id: Option<Box<str>>,
     private: bool,
     cost: u32,
-    wire: Bytes,
-    start: u32,
-    data_start: u32,
-    data_end: u32,
-    data_lines: u32,
+    wire: Wire,
+    second: Option<Box<Wire>>,
 }
+
+// A second view costs those who have none a pointer.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Record>() <= 128 + 8);
 
 impl Record {
     /// Encodes an event. Costly work belongs here, before the store's lock is taken.
@@ -125,12 +186,12 @@ impl Record {
         self.accepted_at
     }
 
-    /// The topics; the first is the canonical one.
+    /// The topics; the first is the canonical one. With two views those of both.
     pub fn topics(&self) -> &[Topic] {
         &self.topics
     }
 
-    /// The type, if it has one.
+    /// The type, if it has one; in the first view.
     pub fn event_type(&self) -> Option<&str> {
         self.event_type.as_deref()
     }
@@ -150,26 +211,44 @@ impl Record {
         self.private
     }
 
-    /// The data as readers get it: line ends are LF.
+    /// The data as readers get it: line ends are LF. Of the first view.
     pub fn data(&self) -> Cow<'_, str> {
-        let lines = &self.wire[self.data_start as usize..self.data_end as usize];
-        let text = String::from_utf8_lossy(lines);
-        if self.data_lines == 1 { text } else { text.replace("\ndata: ", "\n").into() }
+        self.wire.data()
     }
 
-    /// Its bytes on a connection.
+    /// Its bytes on a connection, in the first view.
     pub fn wire(&self, framing: Framing) -> &[u8] {
-        match framing {
-            Framing::Chunked => &self.wire,
-            Framing::Plain => &self.wire[self.start as usize..self.wire.len() - 2],
-        }
+        self.wire.framed(framing)
+    }
+
+    /// Its bytes on a connection in one of its views; the first where there is no second.
+    pub fn wire_in(&self, view: View, framing: Framing) -> &[u8] {
+        self.encoded(view).framed(framing)
     }
 
     /// The same, sharing the buffer.
-    pub fn wire_shared(&self, framing: Framing) -> Bytes {
-        match framing {
-            Framing::Chunked => self.wire.clone(),
-            Framing::Plain => self.wire.slice(self.start as usize..self.wire.len() - 2),
+    pub fn wire_shared(&self, view: View, framing: Framing) -> Bytes {
+        self.encoded(view).shared(framing)
+    }
+
+    /// Whether it has a second view.
+    pub fn has_two_views(&self) -> bool {
+        self.second.is_some()
+    }
+
+    /// The topics of one of its views; those of an event with one view are all in the first.
+    pub fn topics_in(&self, view: View) -> &[Topic] {
+        match (view, &self.second) {
+            (View::First, None) => &self.topics,
+            (View::First, Some(_)) => &self.topics[..1],
+            (View::Second, _) => &self.topics[1..],
+        }
+    }
+
+    fn encoded(&self, view: View) -> &Wire {
+        match (view, &self.second) {
+            (View::Second, Some(second)) => second,
+            _ => &self.wire,
         }
     }
 
@@ -189,8 +268,9 @@ fn buffer_len(shapes: &[Shape]) -> usize {
     sums.take_while(|&sum| sum <= limits::SHARED_BUFFER).last().unwrap_or(first)
 }
 
-fn cost(wire: usize, topics: &[Topic]) -> usize {
+fn cost(wire: usize, second: Option<usize>, topics: &[Topic]) -> usize {
     // Reference counts of the buffer and of each topic, and the entries that point here.
     const FIXED: usize = size_of::<Record>() + 48;
-    FIXED + wire + topics.iter().map(|topic| size_of::<Topic>() + 16 + topic.as_str().len()).sum::<usize>()
+    let second = second.map_or(0, |len| size_of::<Wire>() + len);
+    FIXED + wire + second + topics.iter().map(|topic| size_of::<Topic>() + 16 + topic.as_str().len()).sum::<usize>()
 }

@@ -24,7 +24,7 @@ mod sweep;
 mod terms;
 
 pub use deadlines::Millis;
-pub use pages::{Page, PageFailed, PageId, PageRequest};
+pub use pages::{Floors, Page, PageFailed, PageId, PageRequest, Reading};
 pub use terms::{
     CloseReason, Closed, EndStyle, Gap, HeartbeatForm, InterestChange, Lag, LagPolicy, MissingEvents, NewSubscriber, Poll, ShardConfig,
     ShardStats, SubscriberId, Transmit,
@@ -32,7 +32,9 @@ pub use terms::{
 
 use crate::{
     Map, Record, Window,
-    feed::{Feed, FeedKey, Filter, Routes},
+    feed::{Feed, FeedKey, Filter},
+    names::Names,
+    routes::Routes,
 };
 use bytes::Bytes;
 use deadlines::Coarse;
@@ -84,6 +86,10 @@ struct Behind {
     /// Read from the store, and how much of it was used.
     page: Option<(Arc<Page>, usize)>,
     gap: Option<Gap>,
+    /// Up to here it gets only the newest event of each topic and type, as far as the store keeps those.
+    latest_until: u64,
+    /// What was gone when it started.
+    known: Option<Floors>,
     /// It has taken less than it was offered and not said since that it takes more.
     blocked: bool,
     queued: bool,
@@ -189,10 +195,11 @@ impl Shard {
     /// Subscribers who would receive a public event with this topic.
     pub fn subscribers_of(&self, topic: &crate::Topic) -> u64 {
         let mut feeds = Vec::new();
-        self.routes.candidates(std::slice::from_ref(topic), |feed| feeds.push(feed));
+        let names = Names::new(std::slice::from_ref(topic));
+        self.routes.asking(&names, |feed| feeds.push(feed));
         feeds.sort_unstable();
         feeds.dedup();
-        let wants = |feed: &&Feed| feed.key.filter.wants(std::slice::from_ref(topic), false);
+        let wants = |feed: &&Feed| feed.key.filter.may_read(&names, false);
         feeds.iter().filter_map(|&feed| self.feeds.get(feed as usize)).filter(wants).map(|feed| u64::from(feed.subscribers)).sum()
     }
 
@@ -209,6 +216,8 @@ impl Shard {
             pinned: new.opening,
             page: None,
             gap: new.gap,
+            latest_until: new.latest_until,
+            known: new.known,
             blocked: false,
             queued: false,
             waits_for_page: false,
@@ -336,6 +345,8 @@ impl Shard {
             pinned: Bytes::new(),
             page: None,
             gap: None,
+            latest_until: 0,
+            known: None,
             blocked,
             queued: false,
             waits_for_page: false,

@@ -2,7 +2,7 @@
 //!
 //! It knows positions and sizes. Whether an event concerns somebody is asked of a [`Filter`].
 
-use crate::{Filter, Record, Topic, Topics};
+use crate::{Filter, Record, Topic, Topics, presence};
 use std::{
     collections::{BTreeMap, VecDeque},
     ops::Bound,
@@ -51,6 +51,14 @@ impl Window {
         }
     }
 
+    /// Takes the oldest record out, whatever there is room for.
+    pub fn pop_oldest(&mut self) -> Option<Arc<Record>> {
+        let old = self.entries.pop_front()?;
+        self.bytes -= old.record.cost();
+        self.floor = old.record.position().sequence;
+        Some(old.record)
+    }
+
     /// Sequence number of the newest record, or of the place the window began at.
     pub fn head(&self) -> u64 {
         self.head
@@ -67,7 +75,7 @@ impl Window {
     }
 
     /// The records after a sequence number, oldest first.
-    pub fn after(&self, sequence: u64) -> impl Iterator<Item = &Arc<Record>> {
+    pub fn after(&self, sequence: u64) -> impl DoubleEndedIterator<Item = &Arc<Record>> {
         self.entries.range(self.index_after(sequence)..).map(|entry| &entry.record)
     }
 
@@ -75,6 +83,13 @@ impl Window {
     pub fn get(&self, sequence: u64) -> Option<&Arc<Record>> {
         let entry = self.entries.get(self.index_after(sequence.checked_sub(1)?))?;
         (entry.record.position().sequence == sequence).then_some(&entry.record)
+    }
+
+    /// The last record accepted before a moment, in milliseconds since 1970; the floor if there is none. Everything accepted then or later
+    /// comes after it.
+    pub fn before(&self, moment: u64) -> u64 {
+        let at = self.entries.partition_point(|entry| entry.record.accepted_at() < moment);
+        at.checked_sub(1).map_or(self.floor, |at| self.entries[at].record.position().sequence)
     }
 
     /// The oldest record.
@@ -156,20 +171,25 @@ impl Evicted {
     /// Remembers that a record is gone.
     pub fn push(&mut self, record: &Record) {
         let sequence = record.position().sequence;
+        // Each event about a subscription has topics of its own: all of them are one audience, or they would push out every other.
+        let of = if record.has_two_views() { presence::audience() } else { record.shared_topics() };
         if let Some((newest, (topics, private))) = &mut self.newest
-            && topics == record.shared_topics()
+            && topics == of
             && *private == record.is_private()
         {
-            *newest = sequence;
+            *newest = sequence.max(*newest);
             return;
         }
-        self.insert(sequence, (record.shared_topics().clone(), record.is_private()));
+        self.insert(sequence, (of.clone(), record.is_private()));
     }
 
-    /// Of an audience that is not the newest.
-    fn insert(&mut self, sequence: u64, audience: Audience) {
+    /// Of an audience that is not the newest. One that is known may have lost something later already.
+    fn insert(&mut self, mut sequence: u64, audience: Audience) {
         match self.by_audience.remove(&audience) {
-            Some(previous) => drop(self.by_sequence.remove(&previous)),
+            Some(previous) => {
+                self.by_sequence.remove(&previous);
+                sequence = sequence.max(previous);
+            }
             None => self.bytes += audience_bytes(&audience),
         }
         if let Some((sequence, audience)) = self.newest.replace((sequence, audience)) {
@@ -180,7 +200,7 @@ impl Evicted {
             let Some((sequence, audience)) = self.by_sequence.pop_first() else { break };
             self.bytes -= audience_bytes(&audience);
             self.by_audience.remove(&audience);
-            self.forgotten = sequence;
+            self.forgotten = self.forgotten.max(sequence);
         }
     }
 
@@ -197,16 +217,22 @@ impl Evicted {
         self.forgotten
     }
 
-    /// Remembers that the newest event of an audience that is gone had this sequence; each audience once, ascending.
+    /// Remembers that an event of an audience is gone that had this sequence.
     pub fn remember(&mut self, sequence: u64, topics: Arc<[Topic]>, private: bool) {
-        self.insert(sequence, (Topics::stored(topics), private));
+        let audience = (Topics::stored(topics), private);
+        match &mut self.newest {
+            Some((newest, of)) if *of == audience => *newest = sequence.max(*newest),
+            _ => self.insert(sequence, audience),
+        }
     }
 
     /// Whether a reader at a cursor may have missed an event that it could have received.
     pub fn may_miss(&self, after: u64, filter: &Filter) -> bool {
         let newer = (Bound::Excluded(after), Bound::Unbounded);
         let mut lost = self.newest.iter().filter(|(sequence, _)| *sequence > after).map(|(_, audience)| audience);
-        let wanted = |(topics, private): &Audience| filter.wants(topics, *private);
+        let wanted = |(topics, private): &Audience| {
+            if topics == presence::audience() { filter.may_want_presence() } else { filter.wants(topics, *private) }
+        };
         after < self.forgotten || lost.any(wanted) || self.by_sequence.range(newer).rev().any(|(_, audience)| wanted(audience))
     }
 }
@@ -222,7 +248,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn record(sequence: u64, topic: &str) -> Arc<Record> {
-        Arc::new(Record::draft(Event::new(topic, "data").unwrap()).seal(Position { epoch: Epoch(1), sequence }, 0))
+        Arc::new(Record::draft(Event::new(topic, "data").unwrap()).seal(Position { epoch: Epoch(1), sequence }, 10 * sequence))
     }
 
     fn sequences<'a>(records: impl Iterator<Item = &'a Arc<Record>>) -> Vec<u64> {
@@ -256,6 +282,8 @@ mod tests {
             prop_assert_eq!(window.floor(), list.last().copied().unwrap_or(5));
             prop_assert_eq!(sequences(window.after(probe)), kept.iter().copied().filter(|&s| s > probe).collect::<Vec<_>>());
             prop_assert_eq!(window.get(probe).is_some(), kept.contains(&probe));
+            let before = kept.iter().rfind(|&&s| s < probe).copied().unwrap_or(window.floor());
+            prop_assert_eq!((window.before(10 * probe), window.before(10 * probe - 9.min(10 * probe))), (before, before));
             let cost = record(1, "t").cost() as u64;
             prop_assert_eq!(window.events_after(probe), kept.iter().filter(|&&s| s > probe).count());
             prop_assert_eq!(window.bytes_after(probe), cost * kept.iter().filter(|&&s| s > probe).count() as u64);

@@ -232,6 +232,13 @@ pub fn ending(retry_ms: u32, prime: Option<Position>) -> String {
     text + &format!("retry: {retry_ms}\n")
 }
 
+/// A cursor by itself, for a client that has everything up to a place without an event there (N-13a).
+pub fn prime(position: Position) -> String {
+    let mut text = String::new();
+    put_prime(&mut text, position);
+    text
+}
+
 fn put_prime(text: &mut String, position: Position) {
     text.extend(["id: ", &position.to_string(), "\n\n"]);
 }

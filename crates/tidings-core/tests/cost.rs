@@ -6,14 +6,15 @@ use allocation_counter::measure;
 use bytes::Bytes;
 use std::sync::Arc;
 use tidings_core::{
-    Epoch, Event, FeedKey, Filter, Framing, Grant, Matchers, Position, Record, TopicMatcher,
+    Epoch, Event, FeedKey, Filter, Framing, Grant, Matchers, Position, Record, TopicMatcher, UrlPatterns,
+    presence::{ActiveSubscription, MatchType, Subscriber},
     shard::{Millis, NewSubscriber, Poll, Shard, ShardConfig},
 };
 
 const NOW: Millis = Millis::ZERO;
 
-fn feed(topic: &str) -> FeedKey {
-    let filter = Filter::new(Matchers::from(TopicMatcher::exact(topic).unwrap()), &Grant::open());
+fn feed(matcher: TopicMatcher) -> FeedKey {
+    let filter = Filter::new(Matchers::from(matcher), &Grant::open());
     FeedKey { filter: Arc::new(filter), framing: Framing::Chunked, topics_field: false }
 }
 
@@ -41,12 +42,16 @@ fn write_all(shard: &mut Shard, mut now: Millis) -> usize {
     }
 }
 
-fn shard_with(subscribers: usize, topic: impl Fn(usize) -> String) -> Shard {
+fn exact(topic: &str) -> TopicMatcher {
+    TopicMatcher::exact(topic).unwrap()
+}
+
+fn shard_with(subscribers: usize, matcher: impl Fn(usize) -> TopicMatcher) -> Shard {
     let mut config = ShardConfig::new(Epoch(1), 1);
     config.window_events = 64;
     let mut shard = Shard::new(config, 0, NOW);
     for n in 0..subscribers {
-        shard.subscribe(NewSubscriber::new(feed(&topic(n)), shard.tail(), Bytes::from_static(b": ok\n")), NOW);
+        shard.subscribe(NewSubscriber::new(feed(matcher(n)), shard.tail(), Bytes::from_static(b": ok\n")), NOW);
         write_all(&mut shard, NOW);
         while shard.poll_interest().is_some() {}
     }
@@ -58,7 +63,7 @@ fn shard_with(subscribers: usize, topic: impl Fn(usize) -> String) -> Shard {
 fn nothing_is_allocated_per_delivery() {
     for events in [1u64, 16] {
         let allocations = [10, 1_000].map(|members| {
-            let mut shard = shard_with(members, |_| "t".into());
+            let mut shard = shard_with(members, |_| exact("t"));
             let mut sequence = 0;
             let mut batch = || -> Vec<Arc<Record>> {
                 std::iter::repeat_with(|| {
@@ -93,8 +98,85 @@ fn a_quiet_subscriber_is_small() {
     const COUNT: usize = 10_000;
     for (topics, most) in [(1, 128), (COUNT, 512)] {
         let mut shard = None;
-        let counted = measure(|| shard = Some(shard_with(COUNT, |n| format!("topic/{}", n % topics))));
+        let counted = measure(|| shard = Some(shard_with(COUNT, |n| exact(&format!("topic/{}", n % topics)))));
         let each = counted.bytes_current as usize / COUNT;
         assert!(each <= most, "{each} bytes for a subscriber with {topics} topics");
     }
+}
+
+/// W3 of the Mercure page: an event about a subscription, whose topic nobody has seen before, costs the same whoever else is connected.
+#[test]
+fn presence_costs_the_same_among_few_and_many() {
+    let allocations = [10, 10_000].map(|subscribers| {
+        let mut shard = shard_with(subscribers, |n| TopicMatcher::exact(&format!("topic/{n}")).unwrap());
+        let mut sequence = shard.tail();
+        let mut begins = || {
+            sequence += 1;
+            let (subscriber, matcher) = (Subscriber::from_random(sequence.into()), format!("topic/{sequence}").into());
+            let subscription = ActiveSubscription { match_type: MatchType::Exact, matcher, subscriber, payload: None };
+            Arc::new(subscription.draft(true).seal(Position { epoch: Epoch(1), sequence }, 0))
+        };
+        // The ring is there after some.
+        for _ in 0..100 {
+            shard.handle_batch(&[begins()]);
+            assert_eq!(write_all(&mut shard, NOW), 0);
+        }
+        let batch = [begins()];
+        measure(|| shard.handle_batch(&batch)).count_total
+    });
+    assert_eq!(allocations, [0, 0]);
+}
+
+/// The URI Template of a subscriber who is one of many.
+fn template(n: usize) -> TopicMatcher {
+    TopicMatcher::template(&format!("https://example.com/users/{n:05}/messages/{{id}}{{?page}}")).unwrap()
+}
+
+/// M-34, M-218: a subscriber with a template of its own takes less than 2 KiB, and costs a publish that is not for it no memory.
+#[test]
+fn a_template_is_small() {
+    const COUNT: usize = 10_000;
+    let mut shard = None;
+    let counted = measure(|| shard = Some(shard_with(COUNT, template)));
+    let each = counted.bytes_current as usize / COUNT;
+    println!("{each} bytes for a subscriber with a template of its own");
+    assert!(each <= 1_024, "{each} bytes for a subscriber with a template of its own");
+    let allocations = [10, COUNT].map(|count| {
+        let mut shard = shard_with(count, template);
+        let mut sequence = 0;
+        let mut publish = || {
+            sequence += 1;
+            [record(sequence, "https://example.com/users/00007/messages/1?page=2")]
+        };
+        for _ in 0..100 {
+            shard.handle_batch(&publish());
+            write_all(&mut shard, NOW);
+        }
+        let records = publish();
+        let mut writes = 0;
+        let counted = measure(|| {
+            shard.handle_batch(&records);
+            writes = write_all(&mut shard, NOW);
+        });
+        assert_eq!(writes, 1, "one of them is meant");
+        counted.count_total
+    });
+    assert_eq!(allocations[0], allocations[1], "one event to one of 10 and to one of 10,000");
+    assert!(allocations[0] <= 1, "the bytes are shared by whoever gets them: {}", allocations[0]);
+}
+
+/// M-23, M-32: the compiled form of a URL pattern is shared by those who ask for it, and small unless it contains regular expressions.
+#[test]
+fn a_url_pattern_is_shared() {
+    const COUNT: usize = 1_000;
+    let patterns = UrlPatterns::new("https://hub.example/.well-known/mercure", COUNT).unwrap();
+    let make = |n: usize| TopicMatcher::url_pattern(&format!("https://example.com/users/{n:05}/messages/:id"), &patterns).unwrap();
+    let bytes = [1, COUNT].map(|distinct| {
+        let mut matchers = Vec::with_capacity(COUNT);
+        let counted = measure(|| matchers.extend((0..COUNT).map(|n| make(n % distinct))));
+        assert_eq!(patterns.len(), distinct);
+        counted.bytes_current as usize / COUNT
+    });
+    println!("{bytes:?} bytes for each of those who share one pattern, and for each with its own");
+    assert!(bytes[0] <= 2 && bytes[1] <= 1_024, "{bytes:?} bytes for each of those who share one, and for each with its own");
 }

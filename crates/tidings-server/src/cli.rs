@@ -8,7 +8,7 @@ use crate::{
     printer::Style,
     publish, quantity, serve,
     settings::{self, Given, Kind, SETTINGS},
-    subscribe::{self, Selection},
+    subscribe::{self, Begin, Selection},
 };
 use clap::{Arg, ArgAction, ArgMatches, Command, builder::NonEmptyStringValueParser, value_parser};
 use clap_complete::Shell;
@@ -34,6 +34,8 @@ Examples:
   tidings serve                               on this machine only, open to everybody on it
   tidings serve --listen 127.0.0.1:0          on a free port; the line printed says which
   TIDINGS_PUBLISH_KEY=... tidings serve --listen 0.0.0.0:4680
+  tidings serve --data /srv/tidings           events in this directory, not in the usual one of the user
+  tidings serve --store memory                events in memory only: gone after a restart
   tidings serve --config tidings.toml
 
 Every setting is a flag (--max-age 1h), a variable (TIDINGS_MAX_AGE=1h) and a key of the file (max_age = \"1h\"); in this order of strength.
@@ -56,6 +58,8 @@ Examples:
   tidings subscribe --prefix orders           orders and everything below it
   tidings subscribe --json                    everything, one JSON object a line
   tidings subscribe news --since-id earliest --count 10
+  tidings subscribe news --since 10m          what came in the last ten minutes, and then what is new
+  tidings subscribe news --last 5             the newest five first
 
 Comes back by itself after any cut and goes on where it was. If events are missing all the same, it says so on standard error.";
 
@@ -63,8 +67,19 @@ Comes back by itself after any cut and goes on where it was. If events are missi
 const DEFAULT_URL: &str = "http://127.0.0.1:4680";
 
 /// Settings a newcomer meets first: `-h` shows only these.
-const FIRST: &[&str] =
-    &["listen", "publish-key", "insecure-open", "public-url", "cors-origins", "heartbeat", "max-age", "store", "log-format", "log-level"];
+const FIRST: &[&str] = &[
+    "listen",
+    "publish-key",
+    "insecure-open",
+    "public-url",
+    "cors-origins",
+    "heartbeat",
+    "max-age",
+    "store",
+    "data",
+    "log-format",
+    "log-level",
+];
 
 /// Reads the command line and does what it says.
 pub(crate) fn run() -> Result<(), Failure> {
@@ -162,6 +177,16 @@ fn subscribe_command() -> Command {
             value("since-id", "ID|earliest", "Begin after the event with this id, or with the oldest that is kept")
                 .value_parser(NonEmptyStringValueParser::new()),
         )
+        .arg(
+            value("since", "TIME", "Begin with what came since then: 10m (so long ago), 2026-11-25T12:00:00Z, or milliseconds since 1970")
+                .value_parser(quantity::parse_moment)
+                .conflicts_with_all(["since-id", "last"]),
+        )
+        .arg(
+            value("last", "N", "Begin with the newest N events, at most 10000")
+                .value_parser(value_parser!(u64).range(..=tidings::limits::LAST_EVENTS as u64))
+                .conflicts_with("since-id"),
+        )
         .arg(value("count", "N", "Stop after this many events").value_parser(value_parser!(u64).range(1..)))
         .arg(flag("no-reconnect", "Stop when the stream ends, with exit code 1 if it was cut"))
         .arg(value("max-event", "SIZE", "Largest event to take").default_value("16MiB").value_parser(quantity::parse_size));
@@ -212,10 +237,12 @@ fn subscribe(mut matches: ArgMatches) -> Result<(), Failure> {
         None if topics.is_empty() => Selection::Everything,
         None => Selection::Topics(topics),
     };
+    let (id, since, last) = (matches.remove_one("since-id"), matches.remove_one("since"), matches.remove_one::<u64>("last"));
+    let begin = id.map(Begin::Id).or(since.map(Begin::Since)).or(last.map(|count| Begin::Last(count as usize))).unwrap_or(Begin::Now);
     subscribe::run(subscribe::Options {
         endpoint,
         selection,
-        since: matches.remove_one("since-id"),
+        begin,
         count: matches.remove_one("count"),
         reconnect: !matches.get_flag("no-reconnect"),
         max_event: matches.remove_one::<u64>("max-event").map_or(tidings::limits::EVENT_DATA_MAX, |size| size as usize),

@@ -3,7 +3,7 @@
 //! A bare number is refused: whether `--max-age 30` means seconds or minutes must not be found out in production.
 //! It does not know which setting a quantity belongs to.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const TIMES: &[(&str, u64)] = &[("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 const SIZES: &[(&str, u64)] = &[("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
@@ -18,6 +18,20 @@ pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
 pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let wrong = || format!("`{text}` is not a size; write a whole number and a unit (B, KiB, MiB, GiB), for example 16MiB");
     parse(text, SIZES).ok_or_else(wrong)
+}
+
+/// Reads a moment, as milliseconds since 1970: a time such as `10m`, which is so long ago, or what the hub takes.
+pub(crate) fn parse_moment(text: &str) -> Result<u64, String> {
+    if let Some(ago) = parse(text, TIMES) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        return Ok((now.as_millis() as u64).saturating_sub(ago));
+    }
+    let wrong = || {
+        format!(
+            "`{text}` is not a moment; write how long ago (10m, 2h, 1d), a time as RFC 3339 has it (2026-11-25T12:00:00Z), or milliseconds since 1970"
+        )
+    };
+    tidings::moment::parse(text).ok_or_else(wrong)
 }
 
 /// Shows a time as it would be written, in the largest unit that is exact.
@@ -45,6 +59,18 @@ fn show(amount: u64, units: &[(&str, u64)], zero: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moments() {
+        assert_eq!(parse_moment("2026-11-25T12:00:00Z"), Ok(1_795_608_000_000));
+        assert_eq!(parse_moment("1795608000000"), Ok(1_795_608_000_000));
+        let (now, ago) = (parse_moment("0s").unwrap(), parse_moment("1h").unwrap());
+        assert!((3_590_000..=3_600_000).contains(&(now - ago)), "{now} {ago}");
+        assert_eq!(parse_moment("999999d"), Ok(0));
+        for text in ["", "yesterday", "-1h", "12:00", "2026-11-25"] {
+            assert!(parse_moment(text).is_err_and(|why| why.contains("how long ago")), "{text}");
+        }
+    }
 
     /// N-41: units are written out.
     #[test]

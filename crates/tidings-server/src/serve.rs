@@ -7,6 +7,7 @@ use crate::{
     logging::{self, Logs},
     settings::Settings,
     signals::Signals,
+    text,
 };
 use std::{
     io::{self, Write as _},
@@ -15,7 +16,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tidings::{DiskStore, Hub, StartError, serve::Server};
+use tidings::{DiskStore, Hub, OpenError, StartError, serve::Server};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
@@ -100,7 +101,17 @@ async fn open_store(settings: &Settings) -> Result<Option<Arc<DiskStore>>, Failu
     let Some((data, options)) = settings.disk().map_err(Failure::Usage)? else { return Ok(None) };
     let opening = tokio::task::spawn_blocking(move || DiskStore::open(data, options));
     let store = opening.await.map_err(|error| Failure::Running(format!("the log could not be opened: {error}")))?;
-    store.map(|store| Some(Arc::new(store))).map_err(|error| Failure::Running(error.to_string()))
+    store.map(|store| Some(Arc::new(store))).map_err(|error| Failure::Running(cannot_open(&error)))
+}
+
+fn cannot_open(error: &OpenError) -> String {
+    const ELSEWHERE: &str = "choose another with --data DIR, or keep events in memory only with --store memory";
+    match error {
+        OpenError::InUse { path, by } => {
+            format!("the data directory {path} is used by another hub, process {by}: two cannot share one; stop it, {ELSEWHERE}")
+        }
+        error => format!("{error}; {ELSEWHERE}"),
+    }
 }
 
 /// Ends the log properly, so that the next start need not read it through. A disk that hangs must not keep a stopped hub alive.
@@ -122,17 +133,22 @@ fn finished(ended: io::Result<()>) -> Result<(), Failure> {
 fn announce(settings: &Settings, server: &Server, bound: SocketAddr) {
     // Nobody may be reading standard output, and the hub serves all the same.
     let mut out = io::stdout();
-    let _ = writeln!(out, "tidings listening on http://{bound}").and_then(|()| out.flush());
+    let kept = settings.disk().ok().flatten();
+    let place = kept.as_ref().map_or("memory".into(), |(data, _)| text::printable(&data.display().to_string()).into_owned());
+    let _ = writeln!(out, "tidings listening on http://{bound} (events in {place})").and_then(|()| out.flush());
     info!("at most {} connections", server.connection_limit());
+    for note in &settings.notes {
+        warn!("{note}");
+    }
     if settings.is_open() {
         warn!("access is open: anybody who can reach {bound} may publish and subscribe; set publish-key to guard publishing");
     }
     if settings.hub.publish_keys.iter().any(|key| key.expose().len() < KEY_BYTES) {
         warn!("a publisher key has fewer than {KEY_BYTES} characters and can be guessed; make one with: openssl rand -hex 32");
     }
-    match settings.disk() {
-        Ok(Some((data, options))) => info!("events are kept in {} ({:?})", data.display(), options.durability),
-        _ => info!("events are kept in memory only: after a restart readers are told that earlier ones are gone"),
+    match kept {
+        Some((data, options)) => info!("events are kept in {} ({:?})", data.display(), options.durability),
+        None => info!("events are kept in memory only: after a restart readers are told that earlier ones are gone"),
     }
 }
 

@@ -3,6 +3,9 @@
 //! The flags, the environment, the file, the help text and the reference page are all made from [`table::SETTINGS`], so a setting cannot
 //! exist in one of them only. This module knows what a value means; where it was written is [`sources`]'s, what it does is the hub's.
 
+mod compat;
+mod data;
+mod directives;
 mod mercure;
 mod page;
 mod sources;
@@ -22,11 +25,15 @@ pub(crate) struct Settings {
     pub(crate) hub: tidings::Config,
     pub(crate) listen: SocketAddr,
     pub(crate) insecure_open: bool,
+    /// Whether it stands in for the reference hub of the Mercure protocol.
+    pub(crate) compat: bool,
+    /// What an operator should know of how settings were understood; logged at the start.
+    pub(crate) notes: Vec<String>,
     pub(crate) publish_key_file: Option<PathBuf>,
     pub(crate) log_json: bool,
     pub(crate) log_level: String,
-    /// Whether the log is kept on disk, where that was said.
-    pub(crate) disk: Option<bool>,
+    /// Whether the log is kept on disk.
+    pub(crate) disk: bool,
     pub(crate) data: Option<PathBuf>,
     pub(crate) durability: Durable,
     pub(crate) sync_interval: Duration,
@@ -119,10 +126,12 @@ impl Default for Settings {
             hub,
             listen: SocketAddr::from(([127, 0, 0, 1], 4680)),
             insecure_open: false,
+            compat: false,
+            notes: Vec::new(),
             publish_key_file: None,
             log_json: false,
             log_level: "info".into(),
-            disk: None,
+            disk: true,
             data: None,
             durability: Durable::Sync,
             sync_interval: Duration::from_secs(1),
@@ -167,7 +176,7 @@ impl Settings {
 
     /// Where the log is kept on disk and how, if it is.
     pub(crate) fn disk(&self) -> Result<Option<(PathBuf, tidings::DiskOptions)>, String> {
-        if !self.disk.unwrap_or(self.data.is_some()) {
+        if !self.disk {
             return Ok(None);
         }
         let durability = match self.durability {
@@ -176,12 +185,13 @@ impl Settings {
             Durable::None => Durability::None,
         };
         let segment_bytes = (self.log.retention_bytes / 16).min(self.log.segment_bytes);
-        let options = tidings::DiskOptions { durability, segment_bytes, ..self.log.clone() };
-        let home = |name: &str, below: &str| Some(PathBuf::from(std::env::var_os(name).filter(|home| !home.is_empty())?).join(below));
-        let usual = || home("XDG_DATA_HOME", "tidings").or_else(|| home("HOME", ".local/share/tidings"));
-        match self.data.clone().or_else(usual) {
+        let keys = tidings::KeyWindow { time: self.hub.idempotency_window, keys: self.hub.idempotency_keys };
+        let options = tidings::DiskOptions { durability, segment_bytes, keys, ..self.log.clone() };
+        match self.data.clone().or_else(data::usual) {
             Some(data) => Ok(Some((data, options))),
-            None => Err("there is no home directory to keep the log in; say where with --data DIR".into()),
+            None => Err("the environment names no directory to keep events in; say where with --data DIR, or keep them in memory only \
+                         with --store memory"
+                .into()),
         }
     }
 
@@ -354,9 +364,9 @@ mod tests {
                 Kind::Choice { of, .. } => (*of.iter().find(|choice| **choice != setting.default).unwrap()).to_owned(),
                 Kind::Text { form: "NAME", .. } => "session".into(),
                 Kind::Text { .. } => "https://hub.example".into(),
-                Kind::List { form, .. } => ["KEY", "NAME", "ORIGIN", "ADDRESS", "FIELD"]
+                Kind::List { form, .. } => ["KEY", "NAME", "ORIGIN", "ADDRESS", "FIELD", "URL"]
                     .iter()
-                    .zip(["key", "hub.example", "https://a.example", "10.0.0.1", "x-one"])
+                    .zip(["key", "hub.example", "https://a.example", "10.0.0.1", "x-one", "https://b.example"])
                     .find(|(known, _)| *known == form)
                     .unwrap()
                     .1

@@ -40,11 +40,21 @@ pub(crate) enum Selection {
     Topics(Vec<String>),
 }
 
+/// Where the first connection begins, as the hub is asked.
+pub(crate) enum Begin {
+    Now,
+    /// After this id, or `earliest`.
+    Id(String),
+    /// With what came at this moment, in milliseconds since 1970.
+    Since(u64),
+    /// With so many of the newest events.
+    Last(usize),
+}
+
 pub(crate) struct Options {
     pub(crate) endpoint: Endpoint,
     pub(crate) selection: Selection,
-    /// An id, or `earliest`.
-    pub(crate) since: Option<String>,
+    pub(crate) begin: Begin,
     /// Events after which to stop.
     pub(crate) count: Option<u64>,
     pub(crate) reconnect: bool,
@@ -209,13 +219,13 @@ impl<W: Write> Reader<W> {
         }
         query.append_pair("fields", "topic");
         let mut cursor = None;
-        match (self.parser.last_event_id(), &self.options.since) {
+        match (self.parser.last_event_id(), &self.options.begin) {
             // Bytes of UTF-8 are allowed in a header and controls are not; an id with controls is not one (S-19).
             (id, _) if !id.is_empty() => cursor = HeaderValue::from_bytes(id.as_bytes()).ok(),
-            (_, Some(since)) => {
-                query.append_pair("last_event_id", since);
-            }
-            _ => {}
+            (_, Begin::Id(id)) => drop(query.append_pair("last_event_id", id)),
+            (_, Begin::Since(moment)) => drop(query.append_pair("since", &moment.to_string())),
+            (_, Begin::Last(count)) => drop(query.append_pair("last", &count.to_string())),
+            (_, Begin::Now) => {}
         }
         let query = query.finish();
         let endpoint = &self.options.endpoint;
@@ -254,11 +264,11 @@ fn notice(what: &str) {
 mod tests {
     use super::*;
 
-    fn reader(selection: Selection, since: Option<&str>) -> Reader<Vec<u8>> {
+    fn reader(selection: Selection, begin: Begin) -> Reader<Vec<u8>> {
         let options = Options {
             endpoint: Endpoint::new("http://127.0.0.1:1/live", Some("key")).unwrap(),
             selection,
-            since: since.map(str::to_owned),
+            begin,
             count: Some(2),
             reconnect: true,
             max_event: 64,
@@ -271,14 +281,16 @@ mod tests {
     /// N-10, N-11, N-12, N-13b, N-15: what is asked of the hub.
     #[test]
     fn requests() {
-        for (selection, since, asked) in [
-            (Selection::Everything, None, "GET /live/subscribe?fields=topic"),
-            (Selection::Prefix("/a b/ü".into()), None, "GET /live/subscribe/a%20b/%C3%BC?fields=topic"),
-            (Selection::Topics(vec!["a".into(), "b&c".into()]), None, "GET /live/subscribe?topic=a&topic=b%26c&fields=topic"),
-            (Selection::Everything, Some("#1-2"), "GET /live/subscribe?fields=topic&last_event_id=%231-2"),
-            (Selection::Topics(vec!["x".repeat(5_000)]), None, "POST /live/subscribe"),
+        for (selection, begin, asked) in [
+            (Selection::Everything, Begin::Now, "GET /live/subscribe?fields=topic"),
+            (Selection::Prefix("/a b/ü".into()), Begin::Now, "GET /live/subscribe/a%20b/%C3%BC?fields=topic"),
+            (Selection::Topics(vec!["a".into(), "b&c".into()]), Begin::Now, "GET /live/subscribe?topic=a&topic=b%26c&fields=topic"),
+            (Selection::Everything, Begin::Id("#1-2".into()), "GET /live/subscribe?fields=topic&last_event_id=%231-2"),
+            (Selection::Everything, Begin::Since(7), "GET /live/subscribe?fields=topic&since=7"),
+            (Selection::Everything, Begin::Last(10), "GET /live/subscribe?fields=topic&last=10"),
+            (Selection::Topics(vec!["x".repeat(5_000)]), Begin::Now, "POST /live/subscribe"),
         ] {
-            let request = reader(selection, since).request().unwrap();
+            let request = reader(selection, begin).request().unwrap();
             assert_eq!(format!("{} {}", request.method(), request.uri()), asked);
             assert_eq!(request.headers()["authorization"], "Bearer key");
             assert!(!request.headers().contains_key("last-event-id"));
@@ -288,7 +300,7 @@ mod tests {
     /// N-12, S-18: once an id was seen it is the cursor, whatever the command line said.
     #[test]
     fn cursor_and_count() {
-        let mut reader = reader(Selection::Everything, Some("earliest"));
+        let mut reader = reader(Selection::Everything, Begin::Last(3));
         assert!(!reader.take(b"retry: 70\nid: #1-2\n\nevent: tidings.gap\ndata: {}\nid: #1-3\n\n").unwrap());
         assert!(!reader.take(b"data: one\nid: #1-4\n\ndata: cut o").unwrap());
         assert_eq!((reader.left, reader.retry), (Some(1), Some(Duration::from_millis(70))));
@@ -301,7 +313,7 @@ mod tests {
 
     #[test]
     fn bounds() {
-        let mut reader = reader(Selection::Everything, None);
+        let mut reader = reader(Selection::Everything, Begin::Now);
         assert!(reader.take(&[b'x'; 100]).is_err_and(|failure| failure.to_string().contains("--max-event")));
         for refusals in [0, 1, 5, 6, 40, u32::MAX] {
             let most = BACKOFF.0.saturating_mul(1 << refusals.min(16)).min(BACKOFF.1);

@@ -34,7 +34,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
     time::{SystemTime, UNIX_EPOCH},
 };
-use tidings_core::Grant;
+use tidings_core::{Grant, Matchers, UrlPatterns, limits};
 
 /// The two generations of the Mercure protocol, as far as tokens differ (M-402).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -82,7 +82,7 @@ pub(crate) enum Payloads {
     /// For all subscriptions (M-210).
     All(Arc<str>),
     /// By entry of `authorization_details`, in their order; the first whose matchers accept the subscription decides (M-84).
-    ByEntry(Vec<(tidings_core::Matchers, Option<Arc<str>>)>),
+    ByEntry(Vec<(Matchers, Option<Arc<str>>)>),
 }
 
 /// Everything that can prove rights, made ready. One for each hub.
@@ -92,6 +92,7 @@ pub(crate) struct Guard {
     places: Places,
     issuers: Issuers,
     resource: Option<String>,
+    patterns: UrlPatterns,
     anonymous: bool,
     cache: Arc<Cache>,
     counters: Arc<TokenCounters>,
@@ -102,7 +103,8 @@ pub(crate) type BadSetting = (&'static str, String);
 
 impl Guard {
     /// Reads the keys. What is wrong with one is a reason not to start (M-70). Sets of keys begin to be fetched, if there is a runtime.
-    pub(crate) fn new(config: &Config) -> Result<Guard, BadSetting> {
+    /// `patterns` is where the hub keeps its URL patterns.
+    pub(crate) fn new(config: &Config, patterns: UrlPatterns) -> Result<Guard, BadSetting> {
         let counters = Arc::new(TokenCounters::default());
         let issuers = Issuers::new(&config.issuers, &counters)?;
         let resource = config.resource_identifier();
@@ -119,12 +121,17 @@ impl Guard {
             set.refresh(unix_ms());
         }
         let (keys, places) = (Keys::new(&config.publish_keys), Places::new(config));
-        Ok(Guard { keys, places, issuers, resource, anonymous: config.anonymous, cache, counters })
+        Ok(Guard { keys, places, issuers, resource, patterns, anonymous: config.anonymous, cache, counters })
     }
 
     /// Whether nothing is configured: anybody may publish, and read what is public (N-30).
     pub(crate) fn is_open(&self) -> bool {
         self.keys.is_empty() && self.issuers.is_empty()
+    }
+
+    /// Whether tokens can be verified for a role.
+    pub(crate) fn verifies(&self, role: Role) -> bool {
+        self.issuers.serve(role)
     }
 
     /// What was counted.
@@ -155,13 +162,7 @@ impl Guard {
         if self.is_open() {
             return self.open(role, presented);
         }
-        let found = if self.issuers.is_empty() && presented.door == Door::Native {
-            // A publish key is a header; a cookie of the application next door, or a name in the query, is none of the hub's business.
-            presented::in_field(presented)?.map(|key| (Source::Header, key))
-        } else {
-            self.places.choose(presented)?
-        };
-        match found {
+        match self.places.choose(presented)? {
             Some((source, token)) => self.by_token(role, presented, source, token, now).await,
             None => self.without_token(role).map_err(AuthError::from),
         }
@@ -186,7 +187,7 @@ impl Guard {
     }
 
     async fn by_token(&self, role: Role, presented: &Presented<'_>, source: Source, token: &[u8], now: u64) -> Result<Access, AuthError> {
-        if source == Source::Header && self.keys.contains(token) {
+        if self.keys.contains(token) {
             let grant = match role {
                 Role::Publish => Grant::open(),
                 Role::Subscribe if self.issuers.serve(Role::Subscribe) => return Err(Reason::KeyForPublishers.into()),
@@ -240,7 +241,16 @@ impl Guard {
                 }
             }
         };
-        claims::check(&token.claims, token.header.dialect, role, issuer, self.resource.as_deref(), now)
+        let setting = claims::Setting { role, resource: self.resource.as_deref(), patterns: &self.patterns, now };
+        let check = || claims::check(&token.claims, token.header.dialect, issuer, setting);
+        check().or_else(|reason| {
+            // Tokens that are only remembered must not keep others from having patterns of their own.
+            if self.patterns.len() < limits::URL_PATTERNS || self.cache.len() == 0 {
+                return Err(reason);
+            }
+            self.cache.clear();
+            check()
+        })
     }
 
     fn signature(&self, role: Role, token: &Unverified<'_>, iss: Option<&str>, now: u64) -> Result<Outcome<'_>, Reason> {
@@ -279,11 +289,7 @@ impl Access {
         match &self.token.as_ref()?.payloads {
             Payloads::None => None,
             Payloads::All(payload) => Some(payload),
-            Payloads::ByEntry(entries) => {
-                // What cannot be a topic is accepted by `*` alone.
-                let topic = tidings_core::Topic::stored(matcher);
-                entries.iter().find(|(matchers, _)| matchers.matches(&topic))?.1.as_ref()
-            }
+            Payloads::ByEntry(entries) => entries.iter().find(|(matchers, _)| matchers.matches_name(matcher))?.1.as_ref(),
         }
     }
 

@@ -30,6 +30,11 @@ pub struct Config {
     pub topics_per_event: usize,
     /// Matchers of one subscription.
     pub matchers: usize,
+    /// Time for which an idempotency key counts (N-6), in a store that the hub makes for itself.
+    pub idempotency_window: Duration,
+    /// Idempotency keys that such a store remembers, from 1 to [`limits::IDEMPOTENCY_KEYS_MAX`]; each costs
+    /// [`limits::IDEMPOTENCY_KEY_COST`] bytes of memory.
+    pub idempotency_keys: usize,
 
     /// Silence after which a comment is sent; `None` never sends one (S-24).
     pub heartbeat: Option<Duration>,
@@ -104,6 +109,8 @@ pub struct Config {
     pub cors_max_age: Duration,
     /// The URL under which the public reaches this hub; its host is answered, others get 421 (N-31, M-73).
     pub public_url: Option<String>,
+    /// Further URLs under which it is reached: with a public URL the hosts of all of them are answered, and no others (M-73).
+    pub more_public_urls: Vec<String>,
     /// Further host names that are answered in open mode.
     pub hosts: Vec<String>,
     /// Whether readers without a token get public events once tokens can be verified (N-32).
@@ -125,6 +132,8 @@ pub struct Config {
     pub mercure_topics_field: bool,
     /// Whether there is a page to subscribe and publish by hand.
     pub mercure_debug: bool,
+    /// Whether presence is told: who subscribes on the Mercure path, by events and by an interface to ask (M-97, M-102).
+    pub subscriptions: bool,
 }
 
 impl Default for Config {
@@ -136,6 +145,8 @@ impl Default for Config {
             publish_body: limits::PUBLISH_BODY,
             topics_per_event: limits::TOPICS_PER_EVENT,
             matchers: limits::MATCHERS,
+            idempotency_window: ms(limits::IDEMPOTENCY_MS),
+            idempotency_keys: limits::IDEMPOTENCY_KEYS,
             heartbeat: Some(ms(limits::HEARTBEAT_MS)),
             heartbeat_form: HeartbeatForm::Comment,
             retry: (ms(limits::RETRY_RANGE_MS.0.into()), ms(limits::RETRY_RANGE_MS.1.into())),
@@ -171,6 +182,7 @@ impl Default for Config {
             cors_max_age: Duration::from_mins(10),
             cors_headers: Vec::new(),
             public_url: None,
+            more_public_urls: Vec::new(),
             hosts: Vec::new(),
             anonymous: false,
             mercure_dialects: Dialects::Both,
@@ -181,6 +193,7 @@ impl Default for Config {
             mercure_gap_event: false,
             mercure_topics_field: false,
             mercure_debug: false,
+            subscriptions: false,
         }
     }
 }

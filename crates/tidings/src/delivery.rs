@@ -6,6 +6,7 @@
 mod body;
 mod connection;
 mod driver;
+mod guest;
 mod stream;
 mod ticket;
 mod wake;
@@ -19,6 +20,7 @@ mod atomic {
 pub use body::{Aborted, EventBody};
 #[cfg(feature = "server")]
 pub(crate) use connection::{Door, Socket};
+pub(crate) use guest::{Arrival, Guest};
 pub use stream::EventStream;
 pub(crate) use ticket::{MayDetach, Ticket};
 
@@ -33,7 +35,7 @@ use std::{
 use ticket::Shards;
 use tidings_core::{
     Record, Topic,
-    shard::{Millis, NewSubscriber, Page, PageFailed, PageRequest, ShardConfig, ShardStats},
+    shard::{Millis, Page, PageFailed, PageRequest, ShardConfig, ShardStats},
 };
 use tokio::sync::oneshot;
 use words::Words;
@@ -145,13 +147,13 @@ impl Delivery {
     }
 
     /// Gives a subscriber to the shard with the fewest.
-    pub(crate) async fn open(&self, new: NewSubscriber) -> Option<EventBody> {
-        self.shards.open(Box::new(new)).await.map(EventBody::attached)
+    pub(crate) async fn open(&self, arrival: Arrival) -> Option<EventBody> {
+        self.shards.open(arrival).await.map(EventBody::attached)
     }
 
     /// A body that subscribes when it is read first, unless the server has used the ticket to take the connection over.
-    pub(crate) fn prepare(&self, new: NewSubscriber) -> (EventBody, Ticket) {
-        let ticket = Ticket::new(Box::new(new), self.shards.clone());
+    pub(crate) fn prepare(&self, arrival: Arrival) -> (EventBody, Ticket) {
+        let ticket = Ticket::new(arrival, self.shards.clone());
         (EventBody::waiting(ticket.clone()), ticket)
     }
 

@@ -9,6 +9,7 @@
 
 mod body;
 mod cursor;
+mod idempotency;
 mod json;
 mod look;
 mod mercure;
@@ -290,7 +291,9 @@ impl Shared {
             Route::Mercure(place) => mercure::answer(self, place, parts, body).await,
             Route::MercureHealth { ready } => Ok(look::mercure_health(&self.hub, ready)),
             Route::Publish(topic) => {
-                let hub = self.hub.with(self.publisher(parts).await?.grant);
+                let access = self.publisher(parts).await?;
+                let scope = scope("publish", &access);
+                let hub = self.hub.with(access.grant).in_scope(scope);
                 // `POST` is the only method here, and it always has a body.
                 let body = body.ok_or(Problem::Method(methods))?;
                 publish::publish(&hub, parts, topic, body).await
@@ -308,6 +311,17 @@ impl Shared {
         let access = self.access(parts, Role::Publish).await?;
         self.origins.check_cookie(&access, parts, Dialect::Eight)?;
         if access.grant.publish.is_empty() { Err(access.insufficient().into()) } else { Ok(access) }
+    }
+}
+
+/// Keys count within a route and a publisher (N-6). With the length in front no two publishers share one.
+fn scope(route: &str, access: &Access) -> String {
+    match (access.issuer(), access.subject()) {
+        (None, None) => route.to_owned(),
+        (issuer, subject) => {
+            let issuer = issuer.unwrap_or_default();
+            format!("{route} {} {issuer}{}", issuer.len(), subject.unwrap_or_default())
+        }
     }
 }
 

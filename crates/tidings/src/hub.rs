@@ -2,21 +2,32 @@
 //!
 //! It joins the store, the window and the shards. It knows no HTTP, and it never touches a subscriber while it publishes.
 
+mod error;
 mod log;
+mod once;
+mod presence;
+mod register;
 mod start;
 mod subscription;
+#[cfg(test)]
+mod tests;
 
 use crate::{
-    Aborted, Config, EventBody, EventStore, EventStream, MemoryStore, StoreError,
+    Aborted, Config, EventBody, EventStore, EventStream, KeyWindow, MemoryStore, Once, StoreError,
     auth::Guard,
-    delivery::{Clock, Delivery, ReadPage, Ticket},
+    delivery::{Arrival, Clock, Delivery, ReadPage, Ticket},
     replay::Replay,
     telemetry::{Accepted, Counters, Snapshot},
 };
 use bytes::Bytes;
+pub use error::{PublishError, StartError, SubscribeError};
 use log::Log;
+pub use once::{IdempotencyKey, KeyError};
+use register::Register;
+pub(crate) use register::{Told, Which};
 use start::Start;
 use std::{
+    borrow::Cow,
     fmt,
     sync::{
         Arc,
@@ -26,7 +37,8 @@ use std::{
 };
 pub use subscription::{Cursor, Subscription};
 use tidings_core::{
-    Event, EventId, FeedKey, Filter, Framing, GapReason, Grant, Matchers, Position, Record, Topic, TopicMatcher, UrlPatterns, limits,
+    Draft, Event, EventId, FeedKey, Filter, Framing, GapReason, Grant, Matchers, Position, Record, Topic, TopicMatcher, UrlPatterns,
+    limits,
     shard::{CloseReason, Lag, Millis, MissingEvents, NewSubscriber, ShardConfig},
     wire,
 };
@@ -58,6 +70,8 @@ struct Inner {
     counters: Counters,
     spread: Spread,
     draining: AtomicBool,
+    /// Who has subscribed, if that is told.
+    register: Option<Arc<Register>>,
 }
 
 /// The base of relative URL patterns and topics where the hub's own URL is not known (M-32): a name that nobody has.
@@ -70,87 +84,13 @@ pub struct HubBuilder {
     store: Option<Arc<dyn EventStore>>,
 }
 
-/// Why a hub could not be started.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The hub's tasks need a tokio runtime to run on.
-    #[error("a hub is started inside a tokio runtime; call this from an async function or after `Runtime::enter`")]
-    NoRuntime,
-    /// The system gives no random bytes.
-    #[error("the system gives no random bytes: {0}")]
-    NoRandomness(String),
-    /// The system gives no thread or no means to wait for sockets.
-    #[error("a shard could not be started: {0}; raise the limits on threads and open files, or lower `shards`")]
-    NoThreads(std::io::Error),
-    /// A setting contradicts itself or another.
-    #[error("setting `{name}`: {problem}")]
-    Setting {
-        /// The setting.
-        name: &'static str,
-        /// What is wrong, and what would be right.
-        problem: String,
-    },
-}
-
-/// Why a publish was refused; nothing of it was kept.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PublishError {
-    /// The grant does not cover one of the topics (403).
-    #[error("publishing to topic {0:?} is not granted")]
-    Forbidden(Topic),
-    /// The data is over the hub's setting (413).
-    #[error(
-        "the data of an event may have at most {limit} bytes here, this has {len}; publish a link to it instead, or raise `event_data`"
-    )]
-    DataTooLong {
-        /// Bytes given.
-        len: usize,
-        /// Bytes allowed.
-        limit: usize,
-    },
-    /// The batch would not fit into memory beside what is kept (413).
-    #[error("a batch may have at most {events} events and {bytes} bytes here; split it")]
-    BatchTooLarge {
-        /// Events allowed.
-        events: usize,
-        /// Bytes allowed.
-        bytes: usize,
-    },
-    /// Delivery cannot keep up; try again (503 with `Retry-After`).
-    #[error("the hub is overloaded: delivery has not kept up for {} s; try again later", .0.as_secs())]
-    Overloaded(Duration),
-    /// The hub is shutting down (503).
-    #[error("the hub is shutting down")]
-    ShuttingDown,
-    /// The store could not keep it.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// Why a subscription was refused.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SubscribeError {
-    /// The hub is draining (soft refusal, N-16).
-    #[error("the hub is shutting down")]
-    ShuttingDown,
-    /// The grant has expired (401).
-    #[error("the grant has expired")]
-    Expired,
-    /// The store could not be read.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
 /// An opened stream of wire bytes, and what the response header has to say about it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Opened {
     /// The bytes, from the first comment on.
     pub body: EventBody,
-    /// With a cursor: where the stream really starts, an id or `earliest` (M-91, M-92). `None` without a cursor.
+    /// With a cursor, a moment or a count: where the stream really starts, an id or `earliest` (M-91, M-92). `None` for live.
     pub starts_after: Option<String>,
     /// With a cursor that could not be honoured: why (N-14).
     pub gap: Option<GapReason>,
@@ -161,6 +101,8 @@ pub struct Opened {
 pub struct Granted {
     hub: Hub,
     grant: Grant,
+    /// In which idempotency keys count.
+    scope: Cow<'static, str>,
 }
 
 /// When a stream ends and why, and when its rights do.
@@ -197,12 +139,15 @@ impl HubBuilder {
         tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let random = |error: getrandom::Error| StartError::NoRandomness(error.to_string());
         let rules = check(&config)?;
-        let guard = Guard::new(&config).map_err(|(name, problem)| StartError::Setting { name, problem })?;
         let patterns = UrlPatterns::new(&config.hub_url().unwrap_or_else(|| NO_URL.to_owned()), limits::URL_PATTERNS);
         let patterns = patterns.map_err(|error| StartError::Setting { name: "public_url", problem: error.to_string() })?;
+        let guard = Guard::new(&config, patterns.clone()).map_err(|(name, problem)| StartError::Setting { name, problem })?;
         let store = match store {
             Some(store) => store,
-            None => Arc::new(MemoryStore::new(config.window_bytes, config.window_events).map_err(random)?),
+            None => {
+                let keys = KeyWindow { time: config.idempotency_window, keys: config.idempotency_keys };
+                Arc::new(MemoryStore::new(config.window_bytes, config.window_events).map_err(random)?.key_window(keys))
+            }
         };
         let bounds = store.bounds();
         let clock = Clock::start();
@@ -222,8 +167,13 @@ impl HubBuilder {
         let counters = Counters::default();
         let spread = Spread(AtomicU64::new(getrandom::u64().map_err(random)?));
         let draining = AtomicBool::new(false);
-        let hub = Hub(Arc::new(Inner { config, guard, patterns, rules, store, log, delivery, clock, counters, spread, draining }));
+        let register = config.subscriptions.then(Arc::<Register>::default);
+        let inner = Inner { config, guard, patterns, rules, store, log, delivery, clock, counters, spread, draining, register };
+        let hub = Hub(Arc::new(inner));
         hub.follow();
+        if let Some(register) = &hub.0.register {
+            tokio::spawn(presence::publish(register.clone(), Arc::downgrade(&hub.0), bounds.head));
+        }
         Ok(hub)
     }
 }
@@ -245,6 +195,9 @@ fn check(config: &Config) -> Result<Vec<(TopicMatcher, crate::PrefixRule)>, Star
     }
     if config.retry.0 > config.retry.1 || config.retry.1.as_millis() > u128::from(limits::RETRY_MS) {
         return refuse("retry", format!("the lower end must not exceed the upper, nor the upper {} ms", limits::RETRY_MS));
+    }
+    if config.idempotency_keys == 0 || config.idempotency_keys > limits::IDEMPOTENCY_KEYS_MAX {
+        return refuse("idempotency_keys", format!("from 1 to {}", limits::IDEMPOTENCY_KEYS_MAX));
     }
     if config.window_events < 4 {
         return refuse("window_events", "at least 4".into());
@@ -310,7 +263,7 @@ impl Hub {
 
     /// The same hub for a client with certain rights.
     pub fn with(&self, grant: Grant) -> Granted {
-        Granted { hub: self.clone(), grant }
+        Granted { hub: self.clone(), grant, scope: Cow::Borrowed("") }
     }
 
     /// Publishes one event with full rights. Answered when the store has kept it as firmly as it promises.
@@ -374,6 +327,7 @@ impl Hub {
             event_bytes: load(&counters.event_bytes),
             large_events: load(&counters.large_events),
             refused_publishes: load(&counters.refused_publishes),
+            repeated_publishes: load(&counters.repeated_publishes),
             subscriptions: load(&counters.subscriptions),
             broken_cursors: load(&counters.broken_cursors),
             shard_failures,
@@ -383,6 +337,8 @@ impl Hub {
             store_refusing: report.refusing.is_some().into(),
             store_torn_bytes: report.torn_bytes,
             store_damaged_gaps: report.damaged_gaps,
+            idempotency_keys: report.keys,
+            presence: self.0.register.as_ref().map_or((0, 0), |register| register.counts()),
             shards,
             tokens: self.0.guard.counters().clone(),
             token_cache: self.0.guard.remembered() as u64,
@@ -398,6 +354,12 @@ impl Hub {
         let few = Duration::from_millis(10) * u32::try_from(self.subscribers()).unwrap_or(u32::MAX);
         let spread = self.0.config.drain_spread.min(deadline.mul_f32(0.8)).min(few);
         self.0.delivery.drain(spread, deadline).await;
+        if let Some(register) = &self.0.register {
+            let flush = Duration::from_millis(limits::PRESENCE_FLUSH_MS);
+            if tokio::time::timeout(flush, register.everything_ended()).await.is_err() {
+                tracing::warn!("the end of some subscriptions could not be told; the next start tells it");
+            }
+        }
     }
 
     /// Makes a shard fail, to see that its clients come back and the others notice nothing.
@@ -408,10 +370,13 @@ impl Hub {
 
     /// From the store into the window, and the shards are told.
     fn follow(&self) {
-        let log = self.0.log.clone();
+        let (log, register) = (self.0.log.clone(), self.0.register.clone());
         // The store is owned by the hub; it must not own the hub.
         let hub = Arc::downgrade(&self.0);
         self.0.store.follow(Box::new(move |records| {
+            if let Some(register) = &register {
+                register.apply(records);
+            }
             log.push(records);
             if let Some(hub) = hub.upgrade() {
                 hub.delivery.wake(records);
@@ -449,14 +414,18 @@ impl Granted {
 
     /// Publishes several as one append: all or none.
     pub async fn publish_batch(&self, events: Vec<Event>) -> Result<Vec<EventId>, PublishError> {
-        let result = self.append(events).await;
+        self.publish_as(events, None).await
+    }
+
+    async fn publish_as(&self, events: Vec<Event>, key: Option<&IdempotencyKey>) -> Result<Vec<EventId>, PublishError> {
+        let result = self.append(events, key).await;
         if result.is_err() {
             self.hub.0.counters.refused_publishes.fetch_add(1, Ordering::Relaxed);
         }
         result
     }
 
-    async fn append(&self, events: Vec<Event>) -> Result<Vec<EventId>, PublishError> {
+    async fn append(&self, events: Vec<Event>, key: Option<&IdempotencyKey>) -> Result<Vec<EventId>, PublishError> {
         let inner = &*self.hub.0;
         let limit = inner.config.event_data;
         let (mut granted, mut accepted) = (&[][..], Accepted::default());
@@ -480,34 +449,47 @@ impl Granted {
             return Ok(Vec::new());
         }
         let (max_events, max_bytes) = inner.log.lead();
+        let key = key.map(|key| key.digest(&self.scope, &events));
         let drafts = Record::drafts(events);
-        let cost: usize = drafts.iter().map(tidings_core::Draft::cost).sum();
+        let cost: usize = drafts.iter().map(Draft::cost).sum();
         if drafts.len() > 1 && (drafts.len() > max_events || cost > max_bytes) {
             return Err(PublishError::BatchTooLarge { events: max_events, bytes: max_bytes });
         }
         let reserved = inner.log.admit(drafts.len(), cost, || inner.delivery.slowest(), || inner.delivery.wake_all()).await?;
-        let ids = inner.store.append(drafts, unix_ms()).await?;
+        let kept = match key {
+            None => Once::Kept(inner.store.append(drafts, unix_ms()).await?),
+            Some(key) => inner.store.append_once(drafts, key, unix_ms()).await?,
+        };
         drop(reserved);
-        inner.counters.accepted(&accepted);
-        Ok(ids)
+        match kept {
+            Once::Kept(ids) => {
+                inner.counters.accepted(&accepted);
+                Ok(ids)
+            }
+            Once::Before(ids) => {
+                inner.counters.repeated_publishes.fetch_add(1, Ordering::Relaxed);
+                Ok(ids)
+            }
+            Once::Other => Err(PublishError::KeyReused),
+        }
     }
 
     /// Opens a stream of wire bytes, as HTTP/2, HTTP/1.0 and HTTP libraries send them (without chunks).
     pub async fn open(&self, subscription: Subscription) -> Result<Opened, SubscribeError> {
-        let (new, starts_after, gap) = self.prepare(subscription).await?;
-        let body = self.hub.0.delivery.open(new).await.ok_or(SubscribeError::ShuttingDown)?;
+        let (arrival, starts_after, gap) = self.prepare(subscription).await?;
+        let body = self.hub.0.delivery.open(arrival).await.ok_or(SubscribeError::ShuttingDown)?;
         Ok(Opened { body, starts_after, gap })
     }
 
     /// The same for a response whose connection the server may take over: with the ticket for that.
     pub(crate) async fn open_detachable(&self, subscription: Subscription) -> Result<(Opened, Ticket), SubscribeError> {
-        let (new, starts_after, gap) = self.prepare(subscription).await?;
-        let (body, ticket) = self.hub.0.delivery.prepare(new);
+        let (arrival, starts_after, gap) = self.prepare(subscription).await?;
+        let (body, ticket) = self.hub.0.delivery.prepare(arrival);
         Ok((Opened { body, starts_after, gap }, ticket))
     }
 
     /// A subscriber, what a response header says of where it starts, and why it does not start where it asked to.
-    async fn prepare(&self, subscription: Subscription) -> Result<(NewSubscriber, Option<String>, Option<GapReason>), SubscribeError> {
+    async fn prepare(&self, subscription: Subscription) -> Result<(Arrival, Option<String>, Option<GapReason>), SubscribeError> {
         let inner = &*self.hub.0;
         let config = &inner.config;
         let now = inner.clock.now();
@@ -515,18 +497,18 @@ impl Granted {
         if !self.hub.is_ready() {
             return Err(SubscribeError::ShuttingDown);
         }
-        let rule = self.hub.rule(&subscription.matchers);
+        let rule = self.hub.rule(&subscription.matchers).or_else(|| self.hub.rule(&subscription.older));
         let prime = subscription.prime.or(rule.and_then(|rule| rule.prime)).unwrap_or(config.prime);
-        let filter = Arc::new(Filter::new(subscription.matchers.clone(), &self.grant));
+        let filter = Arc::new(Filter::in_views(subscription.matchers.clone(), subscription.older.clone(), &self.grant));
         let after_gap = subscription.after_gap.unwrap_or(config.after_gap);
-        let Start { after, gap, header } = start::start(&*inner.store, &subscription.cursor, &filter, after_gap).await?;
+        let Start { after, gap, header, unprimed } = start::start(&*inner.store, &subscription.cursor, &filter, after_gap).await?;
         if gap.is_some() {
             inner.counters.broken_cursors.fetch_add(1, Ordering::Relaxed);
         }
         let position = Position { epoch: inner.store.bounds().epoch, sequence: after };
         let (from, to) = retry_ms(config);
         let retry = inner.spread.between(from.into(), to.into()) as u32;
-        let opening = wire::opening(retry, (prime && header.is_none()).then_some(position));
+        let opening = wire::opening(retry, (prime && unprimed).then_some(position));
         let feed = FeedKey { filter, framing: Framing::Plain, topics_field: subscription.topics_field };
         let mut new = NewSubscriber::new(feed, after, Bytes::from(opening));
         let reason = gap.as_ref().map(|gap| gap.reason);
@@ -542,8 +524,10 @@ impl Granted {
         new.heartbeat = subscription.heartbeat_form.or(rule.and_then(|rule| rule.heartbeat_form)).unwrap_or(config.heartbeat_form);
         new.ends = ends;
         new.expires_at = expires_at;
+        let mut arrival = Arrival::from(new);
+        arrival.guest = inner.guest(subscription.told)?;
         inner.counters.subscriptions.fetch_add(1, Ordering::Relaxed);
-        Ok((new, header, reason))
+        Ok((arrival, header, reason))
     }
 
     /// Opens a stream of events.
@@ -561,7 +545,7 @@ impl Granted {
 
     /// The topics of kept events in byte order, after `after`, at most `limit` (N-20).
     pub async fn topics(&self, after: Option<&str>, limit: usize) -> Result<Vec<TopicInfo>, StoreError> {
-        let found = self.hub.0.store.topics(after, limit).await?;
+        let found = self.hub.0.topics(after, limit).await?;
         let topics: Vec<Topic> = found.iter().map(|(topic, _)| topic.clone()).collect();
         let counts = self.hub.0.delivery.count(&topics).await;
         let info = |((topic, id), subscribers)| TopicInfo { topic, subscribers, last_event_id: Some(id) };
@@ -579,6 +563,14 @@ impl Granted {
         let left = expires_at.checked_sub(unix_ms()).filter(|&left| left > 0).ok_or(SubscribeError::Expired)?;
         let expiry = now.plus(left);
         Ok((age.filter(|(at, _)| *at < expiry).or(Some((expiry, CloseReason::Expired))), Some(expiry)))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(register) = &self.register {
+            register.close();
+        }
     }
 }
 

@@ -30,11 +30,14 @@ pub use config::{
     AfterGap, Algorithm, Config, Dialects, EndStyle, Family, HeartbeatForm, Issuer, KeySource, LagPolicy, PrefixRule, Secret, TokenKey,
 };
 pub use delivery::{Aborted, EventBody, EventStream};
-pub use hub::{Cursor, Granted, Hub, HubBuilder, Opened, PublishError, StartError, SubscribeError, Subscription, TopicInfo};
+pub use hub::{
+    Cursor, Granted, Hub, HubBuilder, IdempotencyKey, KeyError, Opened, PublishError, StartError, SubscribeError, Subscription, TopicInfo,
+};
 pub use store::{
-    Bounds, DiskOptions, DiskStore, Durability, EventStore, Follower, MemoryStore, OpenError, PageLimits, Promises, StoreError, StoreFuture,
+    Bounds, DiskOptions, DiskStore, Durability, EventStore, Follower, KeyWindow, MemoryStore, Once, OnceKey, OpenError, PageLimits,
+    Promises, StoreError, StoreFuture, StoreReport,
 };
 pub use tidings_core::{
     BaseError, Draft, Epoch, Event, EventError, EventId, Filter, GapReason, Grant, Item, Matchers, Message, Parser, PatternError, Position,
-    Record, Topic, TopicError, TopicMatcher, UrlPatterns, limits, shard::Page, wire,
+    Record, Topic, TopicError, TopicMatcher, UrlPatterns, limits, moment, shard::Page, wire,
 };

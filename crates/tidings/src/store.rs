@@ -3,9 +3,11 @@
 //! A store orders events, keeps them as firmly as it promises, and reads them back. It knows no subscriber, token or HTTP.
 
 mod disk;
+mod keys;
 mod memory;
 
 pub use disk::{DiskOptions, DiskStore, Durability, OpenError};
+pub use keys::{KeyWindow, Once, OnceKey};
 pub use memory::MemoryStore;
 
 use std::{fmt, pin::Pin, sync::Arc};
@@ -61,6 +63,8 @@ pub struct StoreReport {
     pub torn_bytes: u64,
     /// Runs of numbers that readers are told are damaged.
     pub damaged_gaps: u64,
+    /// Keys of appends that are remembered (N-6).
+    pub keys: u64,
 }
 
 /// How much to read at once.
@@ -86,12 +90,25 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// since 1970; a record is never accepted earlier than its predecessor, whatever the clock says.
     fn append(&self, batch: Vec<Draft>, now: u64) -> StoreFuture<'_, Vec<EventId>>;
 
+    /// The same once for all who come with the key while it counts (N-6). The first that reaches the store is appended, and the key is kept as
+    /// firmly as the batch and with it: after a crash there are both or neither. Who comes meanwhile waits for the first, and fails with it; a
+    /// failed append leaves no key behind. The ids of a repeated append are answered even if its events were removed since.
+    fn append_once(&self, batch: Vec<Draft>, key: OnceKey, now: u64) -> StoreFuture<'_, Once>;
+
     /// Records after a sequence and up to another that the filter may want. `covered_through` advances by at least one record.
     fn read_after<'a>(&'a self, after: u64, up_to: u64, filter: &'a Filter, limits: PageLimits) -> StoreFuture<'a, Page>;
 
     /// Whether a reader with this filter and cursor may have missed an event that it could have received, and why. Exact as far as
     /// the store remembers, conservative beyond.
     fn missing_after<'a>(&'a self, after: u64, filter: &'a Filter) -> StoreFuture<'a, Option<GapReason>>;
+
+    /// The place after which come the events accepted at a moment (milliseconds since 1970) or later; and why some of those may be missing
+    /// that a reader with this filter could have received. Conservative: it does not know when each removed event was accepted.
+    fn since<'a>(&'a self, moment: u64, filter: &'a Filter) -> StoreFuture<'a, (u64, Option<GapReason>)>;
+
+    /// The place after which come the newest `count` kept events that the filter wants, or fewer: all that are kept, or those among
+    /// about [`tidings_core::limits::LAST_SCAN`] events that it looked at.
+    fn last<'a>(&'a self, count: usize, filter: &'a Filter) -> StoreFuture<'a, u64>;
 
     /// The place of the first kept event with this id of a publisher's (M-90).
     fn resolve<'a>(&'a self, id: &'a str) -> StoreFuture<'a, Option<Position>>;

@@ -25,6 +25,8 @@ pub(crate) struct Counters {
     pub(crate) event_bytes: AtomicU64,
     pub(crate) large_events: AtomicU64,
     pub(crate) refused_publishes: AtomicU64,
+    /// Publishes that were answered with the ids of an earlier one (N-6).
+    pub(crate) repeated_publishes: AtomicU64,
     pub(crate) subscriptions: AtomicU64,
     /// Gaps announced before the first byte are counted by the shards too; these are the cursors that could not be honoured.
     pub(crate) broken_cursors: AtomicU64,
@@ -80,6 +82,7 @@ pub(crate) struct Snapshot {
     pub(crate) event_bytes: u64,
     pub(crate) large_events: u64,
     pub(crate) refused_publishes: u64,
+    pub(crate) repeated_publishes: u64,
     pub(crate) subscriptions: u64,
     pub(crate) broken_cursors: u64,
     pub(crate) shard_failures: u64,
@@ -89,6 +92,9 @@ pub(crate) struct Snapshot {
     pub(crate) store_refusing: u64,
     pub(crate) store_torn_bytes: u64,
     pub(crate) store_damaged_gaps: u64,
+    pub(crate) idempotency_keys: u64,
+    /// Subscriptions that presence tells of, and changes of them that wait to be published.
+    pub(crate) presence: (u64, u64),
     pub(crate) shards: ShardStats,
     pub(crate) tokens: Arc<TokenCounters>,
     pub(crate) token_cache: u64,
@@ -121,6 +127,9 @@ impl Collector for Snapshot {
             ("store_torn_bytes", "Bytes of an unfinished append that were cut off at the start", self.store_torn_bytes),
             ("token_cache", "Verified tokens that are remembered", self.token_cache),
             ("store_damaged_gaps", "Runs of events on disk that are damaged or missing", self.store_damaged_gaps),
+            ("idempotency_keys", "Idempotency keys remembered, about 80 bytes of memory each", self.idempotency_keys),
+            ("presence_subscriptions", "Subscriptions that presence tells of", self.presence.0),
+            ("presence_waiting", "Events about subscriptions that wait to be published", self.presence.1),
         ];
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
@@ -132,6 +141,11 @@ impl Collector for Snapshot {
             ("event_bytes", "Bytes of data of accepted events", self.event_bytes),
             ("large_events", "Accepted events with more than 64 KiB of data, which many clients cannot read", self.large_events),
             ("publishes_refused", "Publishes refused for want of rights, room or time", self.refused_publishes),
+            (
+                "publishes_repeated",
+                "Publishes that came again with their idempotency key, and were answered with the ids of the first time",
+                self.repeated_publishes,
+            ),
             ("subscriptions", "Streams opened", self.subscriptions),
             ("broken_cursors", "Streams opened with a cursor that could not be honoured", self.broken_cursors),
             ("deliveries", "Events written to subscribers", self.shards.deliveries),

@@ -94,6 +94,33 @@ async fn resuming_by_id() {
     }
 }
 
+/// N-12, N-13a: from a moment on, or with the newest events; whoever comes back without having seen one goes on from the same place.
+#[tokio::test]
+async fn beginning_without_an_id() {
+    let hub = small_window(10);
+    for n in 1..=8 {
+        hub.publish(event(if n % 2 == 0 { "t" } else { "other" }, &n.to_string())).await.unwrap();
+    }
+    let mut stream = hub.subscribe(to("t").last(3)).await.unwrap();
+    assert_eq!(data(&mut stream, 3).await, ["4", "6", "8"]);
+    let mut stream = hub.subscribe(to("t").since(1)).await.unwrap();
+    assert_eq!(data(&mut stream, 4).await, ["2", "4", "6", "8"]);
+    let mut nothing = hub.subscribe(to("new").last(5)).await.unwrap();
+    let mut future = hub.subscribe(to("new").since(u64::MAX)).await.unwrap();
+    hub.publish(event("new", "now")).await.unwrap();
+    assert_eq!((data(&mut nothing, 1).await, data(&mut future, 1).await), (vec!["now".to_owned()], vec!["now".to_owned()]));
+    // Some of the events since then are gone.
+    for n in 9..=12 {
+        hub.publish(event("t", &n.to_string())).await.unwrap();
+    }
+    let mut stream = hub.subscribe(to("t").since(1)).await.unwrap();
+    let gap = next(&mut stream).await;
+    assert!(gap.event_type == wire::GAP_TYPE && gap.data.contains(r#""reason":"evicted","requested":"since=1""#), "{gap:?}");
+    assert_eq!(data(&mut stream, 2).await, ["4", "6"]);
+    let mut stream = hub.subscribe(to("new").since(1)).await.unwrap();
+    assert_eq!(data(&mut stream, 1).await, ["now"], "nothing of this topic was lost");
+}
+
 /// N-14: what cannot be honoured is told, with what follows it; what was not lost is not.
 #[tokio::test]
 async fn gaps_are_told() {

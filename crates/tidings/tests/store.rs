@@ -1,19 +1,26 @@
 //! The behaviour suite that every store must pass: order, resume, ids, gaps, retention. One table of stores, one list of behaviours.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tempfile::TempDir;
 use tidings::{
-    DiskOptions, DiskStore, Event, EventStore, Filter, GapReason, Grant, Matchers, MemoryStore, PageLimits, Record, Topic, TopicMatcher,
+    DiskOptions, DiskStore, Event, EventId, EventStore, Filter, GapReason, Grant, KeyWindow, Matchers, MemoryStore, Once, OnceKey,
+    PageLimits, Record, Topic, TopicMatcher,
 };
+
+/// Keys count for a minute, three of them.
+const WINDOW: KeyWindow = KeyWindow { time: Duration::from_mins(1), keys: 3 };
 
 /// Room for so many events; the directory, if it needs one, goes when the test is over.
 type Make = fn(events: usize) -> (Arc<dyn EventStore>, Option<TempDir>);
 
 const STORES: &[(&str, Make)] = &[
-    ("memory", |events| (Arc::new(MemoryStore::new(usize::MAX, events).unwrap()), None)),
+    ("memory", |events| (Arc::new(MemoryStore::new(usize::MAX, events).unwrap().key_window(WINDOW)), None)),
     ("disk", |events| {
         let directory = tempfile::tempdir().unwrap();
-        let options = DiskOptions { retention_events: events as u64, ..DiskOptions::default() };
+        let options = DiskOptions { retention_events: events as u64, keys: WINDOW, ..DiskOptions::default() };
         (Arc::new(DiskStore::open(directory.path(), options).unwrap()), Some(directory))
     }),
 ];
@@ -90,6 +97,67 @@ async fn retention_is_told_to_those_it_concerns() {
     .await;
 }
 
+/// N-12, N-14: a moment is a place; and a gap only where something may have gone that came since then.
+#[tokio::test]
+async fn moments_are_places() {
+    for_every_store(6, async |store| {
+        for (time, topic) in [(10, "a"), (20, "a"), (20, "b"), (20, "a"), (30, "b"), (15, "a")] {
+            store.append(vec![Record::draft(Event::new(topic, "data").unwrap())], time).await.unwrap();
+        }
+        let since = async |moment: u64, topic: &str| store.since(moment, &filter(topic)).await.unwrap();
+        for (moment, place) in [(0, 0), (10, 0), (11, 1), (20, 1), (21, 4), (30, 4), (31, 6), (u64::MAX, 6)] {
+            assert_eq!(since(moment, "a").await, (place, None), "since {moment}");
+        }
+        store
+            .append(vec![Record::draft(Event::new("a", "data").unwrap()), Record::draft(Event::new("a", "data").unwrap())], 40)
+            .await
+            .unwrap();
+        assert_eq!(store.bounds().floor, 2);
+        for (moment, topic, expected) in [
+            (21, "a", (4, None)),
+            (20, "a", (2, Some(GapReason::Evicted))),
+            (20, "b", (2, None)),
+            (0, "a", (2, Some(GapReason::Evicted))),
+            (41, "a", (8, None)),
+        ] {
+            assert_eq!(since(moment, topic).await, expected, "{topic} since {moment}");
+        }
+    })
+    .await;
+}
+
+/// N-12, N-32: the newest events are counted among those that the reader may have.
+#[tokio::test]
+async fn the_newest_that_a_reader_may_have() {
+    for_every_store(6, async |store| {
+        assert_eq!(store.last(3, &filter("a")).await.unwrap(), 0, "of nothing");
+        let public = |topic: &str| Record::draft(Event::new(topic, "data").unwrap());
+        let private = |topic: &str| Record::draft(Event::new(topic, "data").unwrap().private());
+        store
+            .append(vec![public("gone"), public("a"), private("a"), public("b"), public("a"), private("a"), public("b")], 1)
+            .await
+            .unwrap();
+        let full = |topic: &str| Filter::new(Matchers::from(TopicMatcher::exact(topic).unwrap()), &Grant::full());
+        let everything = Filter::new(Matchers::all(), &Grant::open());
+        for (count, filter, place) in [
+            (0, filter("a"), 7),
+            (1, filter("a"), 4),
+            (2, filter("a"), 1),
+            (3, filter("a"), 1),
+            (usize::MAX, filter("a"), 1),
+            (1, full("a"), 5),
+            (2, full("a"), 4),
+            (3, full("a"), 2),
+            (1, filter("b"), 6),
+            (1, filter("gone"), 1),
+            (3, everything, 3),
+        ] {
+            assert_eq!(store.last(count, &filter).await.unwrap(), place, "{count} of {filter:?}");
+        }
+    })
+    .await;
+}
+
 /// M-90: of several events with one id the earliest kept one counts.
 #[tokio::test]
 async fn publishers_ids_resolve_to_their_first_kept_event() {
@@ -147,6 +215,89 @@ async fn the_follower_gets_every_batch_in_order_and_times_never_go_back() {
         let seen = seen.lock().unwrap();
         assert!(seen.iter().map(|(sequence, _)| *sequence).eq(1..=320));
         assert!(seen.is_sorted_by_key(|(_, accepted_at)| *accepted_at));
+    })
+    .await;
+}
+
+/// An append of so many events under a key that stands for a name and a request.
+async fn once(store: &dyn EventStore, (name, request): (u8, u8), count: usize, now: u64) -> Once {
+    let drafts = (0..count).map(|n| {
+        let event = Event::new("t", "d").unwrap();
+        Record::draft(if n == 1 { event.with_id("own").unwrap() } else { event })
+    });
+    store.append_once(drafts.collect(), OnceKey { name: [name; 16], request: [request; 32] }, now).await.unwrap()
+}
+
+fn ids(once: &Once) -> &[EventId] {
+    match once {
+        Once::Kept(ids) | Once::Before(ids) => ids,
+        _ => &[],
+    }
+}
+
+/// N-6: the same again is answered with the same ids, long after the events are gone; other content is refused.
+#[tokio::test]
+async fn a_key_is_appended_once() {
+    for_every_store(3, async |store| {
+        let first = once(&*store, (1, 1), 3, 0).await;
+        let epoch = store.bounds().epoch.0;
+        let expected = [format!("#{epoch:08x}-{:016x}", 1), "own".into(), format!("#{epoch:08x}-{:016x}", 3)];
+        assert!(matches!(first, Once::Kept(_)) && ids(&first).iter().map(EventId::as_str).eq(&expected), "{first:?}");
+        assert_eq!(once(&*store, (1, 1), 3, 0).await, Once::Before(ids(&first).to_vec()));
+        assert_eq!(once(&*store, (1, 2), 3, 0).await, Once::Other);
+        assert!(matches!(once(&*store, (2, 1), 1, 0).await, Once::Kept(_)), "another name");
+        append(&*store, &["t"; 5]).await;
+        assert!(store.bounds().floor > 3);
+        assert_eq!(once(&*store, (1, 1), 3, 0).await, Once::Before(ids(&first).to_vec()), "its events are gone");
+        assert_eq!((store.bounds().head, store.report().keys), (9, 2));
+    })
+    .await;
+}
+
+/// N-6: the window in time and in number. Afterwards a key may stand for something else.
+#[tokio::test]
+async fn keys_count_for_a_while() {
+    for_every_store(100, async |store| {
+        let minute = WINDOW.time.as_millis() as u64;
+        once(&*store, (1, 1), 1, 1_000).await;
+        assert!(matches!(once(&*store, (1, 1), 1, 999 + minute).await, Once::Before(_)));
+        assert!(matches!(once(&*store, (1, 2), 1, 1_000 + minute).await, Once::Kept(_)));
+        assert_eq!(once(&*store, (1, 1), 1, 1_000 + minute).await, Once::Other);
+        for name in 2..=4 {
+            assert!(matches!(once(&*store, (name, 1), 1, 1_000 + minute).await, Once::Kept(_)));
+        }
+        assert_eq!(store.report().keys, 3);
+        assert!(matches!(once(&*store, (1, 1), 1, 1_000 + minute).await, Once::Kept(_)), "the oldest of four is forgotten");
+        // A clock that goes back ends no window early, and lets none begin anew.
+        assert!(matches!(once(&*store, (4, 1), 1, 0).await, Once::Before(_)));
+    })
+    .await;
+}
+
+/// N-6: who comes while the first is under way gets its ids, and an append without a key is nobody's repeat.
+#[tokio::test]
+async fn many_with_one_key_at_once() {
+    for_every_store(1_000, async |store| {
+        let tasks: Vec<_> = (0..40u8)
+            .map(|n| {
+                let store = store.clone();
+                tokio::spawn(async move {
+                    append(&*store, &["t"]).await;
+                    once(&*store, (7, n % 4 / 3), 2, 0).await
+                })
+            })
+            .collect();
+        let mut outcomes = Vec::new();
+        for task in tasks {
+            outcomes.push(task.await.unwrap());
+        }
+        let kept: Vec<&Once> = outcomes.iter().filter(|outcome| matches!(outcome, Once::Kept(_))).collect();
+        let &[kept] = &kept[..] else { panic!("{} were appended", kept.len()) };
+        let before: Vec<&Once> = outcomes.iter().filter(|outcome| matches!(outcome, Once::Before(_))).collect();
+        assert!(before.iter().all(|outcome| ids(outcome) == ids(kept)), "{outcomes:?}");
+        let other = outcomes.iter().filter(|outcome| **outcome == Once::Other).count();
+        assert!([(29, 10), (9, 30)].contains(&(before.len(), other)), "{} and {other}", before.len());
+        assert_eq!(store.bounds().head, 42);
     })
     .await;
 }

@@ -30,7 +30,7 @@ impl Shard {
 /// it was woken.
 #[test]
 fn an_event_wakes_the_shard_of_a_subscriber_who_arrives_meanwhile() {
-    for word in [Word::All, Word::Exact(1), Word::Prefix(1)] {
+    for word in [Word::All, Word::Exact(1), Word::Prefix(1), Word::Head(0, 1)] {
         loom::model(move || {
             let shard = Shard::new();
             let publisher = thread::spawn({
@@ -145,6 +145,12 @@ fn interest_is_counted() {
         assert!(interest.wants(Word::Exact(3)), "the other of the two that share a count");
         interest.remove(Word::Prefix(2));
         assert!(!interest.wants_prefixes() && !interest.wants(Word::Exact(2)));
+        interest.add(Word::Head(1, 2));
+        assert!(
+            interest.wants_heads(1) && !interest.wants_heads(0) && interest.wants(Word::Head(1, 2)) && !interest.wants(Word::Head(0, 2))
+        );
+        interest.remove(Word::Head(1, 2));
+        assert!(!interest.wants_heads(1) && !interest.wants(Word::Head(1, 2)));
         interest.add(Word::All);
         interest.clear();
         assert!(interest.is_empty() && !interest.wants(Word::All) && !interest.wants(Word::Exact(3)));

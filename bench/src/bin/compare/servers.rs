@@ -84,6 +84,9 @@ impl Server {
                 // Nothing but what is loaded happens while it is measured.
                 let mut command =
                     with(built("tidings")?, &["serve", "--listen", "127.0.0.1:0", "--max-age", "off", "--log-level", "error"]);
+                if !flags.iter().any(|flag| ["--store", "--data"].contains(flag)) {
+                    command.args(["--store", "memory"]);
+                }
                 // What a run keeps on disk is gone with it.
                 let data = folder.path().join("data");
                 command.args(flags.iter().map(|flag| flag.replace("{data}", &data.display().to_string())));
@@ -172,8 +175,8 @@ fn wait_for_url(out: impl std::io::Read + Send + 'static) -> Result<String> {
     let (send, receive) = channel();
     thread::spawn(move || {
         for line in BufReader::new(out).lines().map_while(Result::ok) {
-            if let Some(at) = line.find("http://") {
-                let _ = send.send(line[at..].trim().to_owned());
+            if let Some(url) = line.split_whitespace().find(|word| word.starts_with("http://")) {
+                let _ = send.send(url.to_owned());
             }
         }
     });

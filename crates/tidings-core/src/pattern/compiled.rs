@@ -22,7 +22,11 @@ use urlpattern::{
 type Automata = dense::DFA<Vec<u32>>;
 
 /// One matcher for each part that is asked about; what is left out may be anything.
-pub(super) struct Compiled(Box<[(Part, PartMatcher)]>);
+pub(super) struct Compiled {
+    parts: Box<[(Part, PartMatcher)]>,
+    /// What [`line`] begins with for every URL that matches.
+    pub(super) head: Box<str>,
+}
 
 /// The parts of a URL, in the order in which asking is most likely to be over soon.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,6 +100,13 @@ impl Compiled {
             (Part::Username, pattern.username),
             (Part::Password, pattern.password),
         ];
+        let mut head = String::new();
+        let of = |part: Part| parts.iter().find(|(of, _)| *of == part).map(|(_, component)| &component.matcher);
+        for matcher in LINE.into_iter().filter_map(of) {
+            head += &matcher.prefix;
+            let InnerMatcher::Literal { literal } = &matcher.inner else { break };
+            head.extend([literal, &matcher.suffix, "\n"]);
+        }
         let mut room = limits::PATTERN_AUTOMATA;
         let mut compiled = Vec::new();
         for (part, component) in parts {
@@ -104,7 +115,7 @@ impl Compiled {
                 matcher => compiled.push((part, matcher)),
             }
         }
-        Ok(Compiled(compiled.into()))
+        Ok(Compiled { parts: compiled.into(), head: head.into() })
     }
 
     pub(super) fn matches(&self, url: &Url) -> bool {
@@ -112,8 +123,16 @@ impl Compiled {
     }
 
     pub(super) fn matches_parts<'a>(&self, text: impl Fn(Part) -> &'a str) -> bool {
-        self.0.iter().all(|(part, matcher)| matcher.matches(text(*part)))
+        self.parts.iter().all(|(part, matcher)| matcher.matches(text(*part)))
     }
+}
+
+/// The parts by which patterns are told apart.
+const LINE: [Part; 4] = [Part::Protocol, Part::Hostname, Part::Port, Part::Pathname];
+
+/// Those parts of a URL, each with an end that it cannot contain.
+pub(crate) fn line(url: &Url) -> String {
+    LINE.iter().flat_map(|part| [part.of(url), "\n"]).collect()
 }
 
 fn invalid(error: urlpattern::Error) -> PatternError {

@@ -2,7 +2,7 @@
 //!
 //! Its position and time are the store's to keep, and so is the checksum that says that the bytes are the ones that were written.
 
-use super::Record;
+use super::{Record, Wire};
 use crate::{Position, Topic, Topics};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use std::sync::Arc;
 const PRIVATE: u8 = 1;
 const TYPED: u8 = 2;
 const NAMED: u8 = 4;
+const TWO_VIEWS: u8 = 8;
 /// Bytes before the topics.
 const FIXED: usize = 18;
 
@@ -17,13 +18,12 @@ impl Record {
     /// Appends its stored form.
     pub fn put_stored(&self, to: &mut Vec<u8>) {
         let flag = |on: bool, bit: u8| if on { bit } else { 0 };
-        to.push(flag(self.private, PRIVATE) | flag(self.event_type.is_some(), TYPED) | flag(self.id.is_some(), NAMED));
+        let views = flag(self.second.is_some(), TWO_VIEWS);
+        to.push(flag(self.private, PRIVATE) | flag(self.event_type.is_some(), TYPED) | flag(self.id.is_some(), NAMED) | views);
         // A chunk's length line has at most ten bytes, topics are at most a thousand, names as long as `limits` allows.
-        to.push(self.start as u8);
+        to.push(self.wire.start as u8);
         to.extend((self.topics.len() as u16).to_le_bytes());
-        for number in [self.data_start, self.data_end, self.data_lines] {
-            to.extend(number.to_le_bytes());
-        }
+        self.wire.put_places(to);
         to.extend(0u16.to_le_bytes());
         for topic in self.topics.iter() {
             to.extend((topic.as_str().len() as u16).to_le_bytes());
@@ -37,14 +37,19 @@ impl Record {
             to.extend((id.len() as u16).to_le_bytes());
             to.extend(id.as_bytes());
         }
-        to.extend(&self.wire[..]);
+        if let Some(second) = &self.second {
+            to.extend((second.bytes.len() as u32).to_le_bytes());
+            to.push(second.start as u8);
+            second.put_places(to);
+            to.extend(&second.bytes[..]);
+        }
+        to.extend(&self.wire.bytes[..]);
     }
 
     /// The same record again, sharing the buffer; `None` if the bytes are not the stored form of one. `near` are the topics of an
     /// event read before it: events that follow each other often have the same ones, which are then shared.
     pub fn from_stored(position: Position, accepted_at: u64, bytes: &Bytes, near: &[Topic]) -> Option<Record> {
         let fixed = bytes.get(..FIXED)?;
-        let u32_at = |at: usize| u32::from_le_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]);
         let flags = fixed[0];
         let mut rest = Rest(bytes, FIXED);
         let topics = (0..u16::from_le_bytes([fixed[2], fixed[3]]))
@@ -58,24 +63,40 @@ impl Record {
         let event_type = if flags & TYPED == 0 { None } else { Some(rest.len8().and_then(|len| rest.text(len))?.into()) };
         let id = if flags & NAMED == 0 { None } else { Some(rest.len16().and_then(|len| rest.text(len))?.into()) };
         rest.bytes(usize::from(u16::from_le_bytes([fixed[16], fixed[17]])))?;
-        let wire = bytes.slice(rest.1..);
-        let (start, data_start, data_end, data_lines) = (u32::from(fixed[1]), u32_at(4), u32_at(8), u32_at(12));
-        let in_order = start <= data_start && data_start <= data_end && data_end as usize + 2 <= wire.len();
-        let whole = in_order && !topics.is_empty();
-        whole.then_some(Record {
+        let second = if flags & TWO_VIEWS == 0 { None } else { Some(Box::new(rest.second_view(bytes)?)) };
+        let wire = Wire::stored(bytes.slice(rest.1..), fixed[1], &fixed[4..16])?;
+        // Each view has topics of its own.
+        if topics.len() < 1 + usize::from(second.is_some()) {
+            return None;
+        }
+        Some(Record {
             position,
             accepted_at,
-            cost: super::cost(wire.len(), &topics) as u32,
+            cost: super::cost(wire.bytes.len(), second.as_ref().map(|second| second.bytes.len()), &topics) as u32,
             topics: Topics::stored(topics),
             event_type,
             id,
             private: flags & PRIVATE != 0,
             wire,
-            start,
-            data_start,
-            data_end,
-            data_lines,
+            second,
         })
+    }
+}
+
+impl Wire {
+    /// Where its data is.
+    fn put_places(&self, to: &mut Vec<u8>) {
+        for number in [self.data_start, self.data_end, self.data_lines] {
+            to.extend(number.to_le_bytes());
+        }
+    }
+
+    /// `places` are 12 bytes.
+    fn stored(bytes: Bytes, start: u8, places: &[u8]) -> Option<Wire> {
+        let u32_at = |at: usize| u32::from_le_bytes([places[at], places[at + 1], places[at + 2], places[at + 3]]);
+        let (start, data_start, data_end, data_lines) = (u32::from(start), u32_at(0), u32_at(4), u32_at(8));
+        let in_order = start <= data_start && data_start <= data_end && data_end as usize + 2 <= bytes.len();
+        in_order.then_some(Wire { bytes, start, data_start, data_end, data_lines })
     }
 }
 
@@ -95,6 +116,15 @@ impl<'a> Rest<'a> {
 
     fn len16(&mut self) -> Option<usize> {
         self.bytes(2).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]).into())
+    }
+
+    /// The length of its bytes, where its parts are, and the bytes.
+    fn second_view(&mut self, of: &Bytes) -> Option<Wire> {
+        let fixed = self.bytes(17)?;
+        let len = u32::from_le_bytes([fixed[0], fixed[1], fixed[2], fixed[3]]) as usize;
+        let from = self.1;
+        self.bytes(len)?;
+        Wire::stored(of.slice(from..from + len), fixed[4], &fixed[5..])
     }
 
     fn text(&mut self, len: usize) -> Option<&'a str> {

@@ -28,6 +28,10 @@ impl Page {
     }
 }
 
+/// What was gone when a reader started, in the store's own terms: for each of its retention classes a sequence. Who was told of a gap, or
+/// asked for whatever is kept, is not told of it again.
+pub type Floors = Arc<[u64]>;
+
 /// The store could not be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PageFailed;
@@ -47,13 +51,25 @@ pub struct PageRequest {
     pub after: u64,
     /// and nothing beyond this one: it is the shard's tail, so that a page can never overtake the live stream.
     pub up_to: u64,
+    /// How it is read.
+    pub how: Reading,
+}
+
+/// How somebody behind reads. Only those who read alike share pages.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+#[non_exhaustive]
+pub struct Reading {
+    /// Only the newest event of each topic and type, where the store keeps those (Z-30).
+    pub latest: bool,
+    /// What was gone when it started.
+    pub known: Option<Floors>,
 }
 
 /// The pages of a shard: asked for, being read, and read but still in somebody's hands.
 #[derive(Debug, Default)]
 pub(super) struct Pages {
     wanted: VecDeque<SubscriberId>,
-    entries: BTreeMap<(u32, u64), Entry>,
+    entries: BTreeMap<(u32, u64, Reading), Entry>,
     next: u64,
     in_flight: usize,
     /// Of those who waited, how many have left since the lists were cleared.
@@ -69,8 +85,8 @@ enum Entry {
 impl Pages {
     /// A feed has no subscribers left: whoever gets its number next asks another question.
     pub(super) fn forget_feed(&mut self, feed: u32) {
-        let mut rest = self.entries.split_off(&(feed, 0));
-        let mut after = rest.split_off(&(feed + 1, 0));
+        let mut rest = self.entries.split_off(&(feed, 0, Reading::default()));
+        let mut after = rest.split_off(&(feed + 1, 0, Reading::default()));
         self.entries.append(&mut after);
     }
 
@@ -99,7 +115,10 @@ impl Shard {
                 continue;
             }
             let slot = &self.slots[subscriber.index()];
-            let (key, after) = ((slot.feed, slot.cursor), slot.cursor);
+            let behind = &self.behind[slot.behind as usize];
+            let how = Reading { latest: slot.cursor < behind.latest_until, known: behind.known.clone() };
+            let up_to = if how.latest { behind.latest_until } else { self.ring.head() };
+            let (key, after) = ((slot.feed, slot.cursor, how.clone()), slot.cursor);
             match self.pages.entries.get_mut(&key) {
                 Some(Entry::Reading { waiting, .. }) => {
                     waiting.push(subscriber);
@@ -118,7 +137,7 @@ impl Shard {
             self.pages.in_flight += 1;
             self.pages.sweep();
             self.pages.entries.insert(key, Entry::Reading { id, waiting: vec![subscriber] });
-            return Some(PageRequest { id, filter: self.filter_of(subscriber).clone(), after, up_to: self.ring.head() });
+            return Some(PageRequest { id, filter: self.filter_of(subscriber).clone(), after, up_to, how });
         }
         None
     }
@@ -127,7 +146,7 @@ impl Shard {
     pub fn handle_page(&mut self, id: PageId, page: Result<Page, PageFailed>) {
         self.pages.in_flight -= 1;
         let found = self.pages.entries.iter_mut().find_map(|(key, entry)| match entry {
-            Entry::Reading { id: of, waiting } if *of == id => Some((*key, std::mem::take(waiting))),
+            Entry::Reading { id: of, waiting } if *of == id => Some((key.clone(), std::mem::take(waiting))),
             _ => None,
         });
         let Some((key, waiting)) = found else { return };
@@ -255,5 +274,53 @@ mod tests {
         assert_eq!(written(&mut shard), "");
         shard.handle_page(request.id, Ok(Page::new(vec![record(2, "b")], 3)));
         assert_eq!(written(&mut shard), "data: d\nid: #00000001-0000000000000002\n\n");
+    }
+
+    fn as_page(shard: &mut Shard, of: &PageRequest, sequences: &[u64], covered: u64) {
+        let records = sequences.iter().map(|&sequence| record(sequence, "a")).collect();
+        shard.handle_page(of.id, Ok(Page::new(records, covered)));
+    }
+
+    /// Z-30: the latest first, then everything after the place where the reader began, whoever it shares pages with; and a cursor that
+    /// says so in between (N-13a).
+    #[test]
+    fn the_latest_and_then_everything() {
+        let mut shard = Shard::new(ShardConfig::new(Epoch(1), 1), 0, NOW);
+        let all: Vec<_> = (1..=9).map(|sequence| record(sequence, "a")).collect();
+        shard.handle_batch(&all[..6]);
+        let latest = |until: u64| NewSubscriber { latest_until: until, ..new("a") };
+        shard.subscribe(latest(6), NOW);
+        assert_eq!(written(&mut shard), ": ok\n", "not from the ring, which holds more than the latest");
+        let request = shard.poll_page_request().unwrap();
+        assert!((request.after, request.up_to, request.how.latest) == (0, 6, true), "{request:?}");
+        // Another one comes later, with a later beginning, and waits for the same page.
+        shard.handle_batch(&all[6..8]);
+        shard.subscribe(latest(4), NOW);
+        assert_eq!(written(&mut shard), ": ok\n");
+        assert!(shard.poll_page_request().is_none());
+        as_page(&mut shard, &request, &[2, 6], 6);
+        let event = |sequence: u64| format!("data: d\nid: #00000001-{sequence:016x}\n\n");
+        let cursor = |sequence: u64| format!("id: #00000001-{sequence:016x}\n\n");
+        let [one, other] =
+            [[event(2), event(6), event(7), event(8)].concat(), [event(2), cursor(4), event(5), event(6), event(7), event(8)].concat()];
+        let both = written(&mut shard);
+        assert_eq!(both.len(), one.len() + other.len());
+        assert!(both.contains(&cursor(4)) && both.matches("data").count() == 9, "{both}");
+        shard.handle_batch(&all[8..]);
+        assert_eq!(written(&mut shard), event(9).repeat(2));
+    }
+
+    /// What was gone when a reader began is asked for with its pages, and pages are shared only among those who know the same.
+    #[test]
+    fn what_is_known_to_be_gone() {
+        let mut config = ShardConfig::new(Epoch(1), 1);
+        config.window_events = 1;
+        let mut shard = Shard::new(config, 0, NOW);
+        shard.handle_batch(&[record(1, "a"), record(2, "a"), record(3, "a")]);
+        shard.subscribe(NewSubscriber { known: Some([2].into()), ..new("a") }, NOW);
+        shard.subscribe(new("a"), NOW);
+        assert_eq!(written(&mut shard), ": ok\n".repeat(2));
+        let known: Vec<_> = std::iter::from_fn(|| shard.poll_page_request()).map(|request| request.how.known).collect();
+        assert_eq!(known, [Some([2].into()), None]);
     }
 }

@@ -58,18 +58,27 @@ impl Shard {
         let slot_behind = self.slots[id.index()].behind as usize;
         let page = self.behind[slot_behind].page.clone();
         let told_gap = self.behind[slot_behind].gap.is_none();
+        let latest_until = self.behind[slot_behind].latest_until;
+        if latest_until > 0 && cursor >= latest_until {
+            self.behind[slot_behind].latest_until = 0;
+            return self.leave_latest(id);
+        }
+        // Of a page that somebody else asked for later only the part before this reader's own beginning is its.
+        let last = if latest_until > 0 { latest_until } else { u64::MAX };
 
         let frame_bytes = self.config.frame_bytes_of(key.framing);
         // `end` is where this source ends: reading up to there means having everything up to there.
         let mut found = std::mem::take(&mut self.scratch);
         found.clear();
-        let mut reading = Reading { covered: cursor, bytes: 0, found, full: false };
+        let mut reading = Piece { covered: cursor, bytes: 0, found, full: false };
         let (used, end) = match &page {
             Some((page, used)) => {
-                let used = used + reading.collect(&key, page.records[*used..].iter(), frame_bytes, told_gap);
-                (used, page.covered_through)
+                let records = &page.records[*used..];
+                let records = &records[..records.partition_point(|record| record.position().sequence <= last)];
+                let used = used + reading.collect(&key, records.iter(), frame_bytes, told_gap);
+                (used, page.covered_through.min(last))
             }
-            None if self.ring.covers(cursor) => {
+            None if latest_until == 0 && self.ring.covers(cursor) => {
                 let used = reading.collect(&key, self.ring.after(cursor), frame_bytes, told_gap);
                 (used, self.ring.head())
             }
@@ -79,7 +88,7 @@ impl Shard {
                 return Found::Nothing;
             }
         };
-        let Reading { mut covered, found, full, .. } = reading;
+        let Piece { mut covered, found, full, .. } = reading;
         if !full {
             covered = covered.max(end);
         }
@@ -136,6 +145,21 @@ impl Shard {
         }
         self.queue(id);
         Found::Working
+    }
+
+    /// What was latest is written. A client that comes back now must not be served from the place of the last of those events.
+    fn leave_latest(&mut self, id: SubscriberId) -> Found {
+        let slot = &mut self.slots[id.index()];
+        let behind = &mut self.behind[slot.behind as usize];
+        if !slot.prime || behind.gap.is_some() || slot.cursor <= slot.told {
+            self.queue(id);
+            return Found::Working;
+        }
+        slot.told = slot.cursor;
+        let position = Position { epoch: self.config.epoch, sequence: slot.cursor };
+        let framing = self.feeds[slot.feed as usize].key.framing;
+        behind.pinned = wire::frame(framing, wire::prime(position).as_bytes());
+        self.transmit_pinned(id)
     }
 
     fn pin_gap(&mut self, id: SubscriberId, key: &FeedKey, gap: &Gap, earliest: Option<EventId>, resume_at: u64) {
@@ -229,7 +253,7 @@ pub(super) fn begun<'a>(key: &FeedKey, records: impl Iterator<Item = &'a Arc<Rec
 }
 
 /// A bounded piece of reading forward.
-struct Reading {
+struct Piece {
     covered: u64,
     bytes: usize,
     found: Vec<Arc<Record>>,
@@ -237,7 +261,7 @@ struct Reading {
     full: bool,
 }
 
-impl Reading {
+impl Piece {
     /// Takes what the feed wants, and returns how many records were looked at. With a gap to be told the first find is enough.
     fn collect<'a>(&mut self, key: &FeedKey, records: impl Iterator<Item = &'a Arc<Record>>, frame_bytes: usize, told_gap: bool) -> usize {
         let mut looked_at = 0;

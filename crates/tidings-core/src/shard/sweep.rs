@@ -13,6 +13,7 @@ use crate::{
     Framing, Record, Window,
     feed::{Feed, FeedKey},
     limits,
+    names::Names,
 };
 use bytes::{Bytes, BytesMut};
 use slab::Slab;
@@ -219,11 +220,13 @@ impl Shard {
         for record in records {
             self.ring.push(record.clone(), drop);
             let (feeds, sweeps, sequence) = (&mut self.feeds, &mut self.sweeps, record.position().sequence);
-            self.routes.candidates(record.topics(), |id| {
+            let names = Names::new(record.topics());
+            self.routes.asking(&names, |id| {
                 let feed = &mut feeds[id as usize];
                 if feed.seen != sequence {
                     feed.seen = sequence;
-                    if !feed.members.is_empty() && feed.key.filter.wants_record(record) {
+                    let filter = &feed.key.filter;
+                    if !feed.members.is_empty() && filter.wants_asked(record, &names) {
                         sweeps.push(id, feed, record);
                     }
                 }

@@ -1,6 +1,6 @@
 //! What a shard and whoever drives it say to each other: settings, arrivals, transmits, farewells, counts. Values only, no behaviour.
 
-use super::Millis;
+use super::{Floors, Millis};
 use crate::{Epoch, FeedKey, Filter, Framing, GapReason, limits};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -174,6 +174,10 @@ pub struct NewSubscriber {
     pub feed: FeedKey,
     /// It has everything up to this sequence.
     pub after: u64,
+    /// Up to this sequence it gets only the newest event of each topic and type, where the store keeps those (Z-30).
+    pub latest_until: u64,
+    /// What was gone when it started, and is no news for it.
+    pub known: Option<Floors>,
     /// A gap to be told before anything else.
     pub gap: Option<Gap>,
     /// What happens when more is missing than that.
@@ -200,6 +204,8 @@ impl NewSubscriber {
         NewSubscriber {
             feed,
             after,
+            latest_until: 0,
+            known: None,
             gap: None,
             missing: MissingEvents::Tell,
             opening,

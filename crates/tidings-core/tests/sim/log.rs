@@ -3,12 +3,13 @@
 //! It answers as a store does (pages, starts) and as a witness (what was published, what is gone). It knows no shard and no reader.
 
 use super::{
-    question::{Question, TOPICS},
+    question::{PRESENCE, Question, TOPICS},
     rng::Rng,
 };
 use std::{collections::BTreeMap, sync::Arc};
 use tidings_core::{
-    Epoch, Event, Evicted, Filter, GapReason, Position, Record, Window, limits,
+    Draft, Epoch, Event, Evicted, Filter, GapReason, Position, Record, Window, limits,
+    presence::{ActiveSubscription, MatchType, Subscriber},
     shard::{Gap, Page, PageRequest},
 };
 
@@ -29,6 +30,8 @@ pub(crate) struct Entry {
     pub(crate) private: bool,
     pub(crate) event_type: String,
     pub(crate) data: String,
+    /// With two views: topic and data of the older one, which has no type.
+    older: Option<(&'static str, String)>,
     pub(crate) cost: u64,
     /// A crash undid it: who has it has it, nobody can ask for it.
     pub(crate) undone: bool,
@@ -38,7 +41,18 @@ pub(crate) struct Entry {
 
 impl Entry {
     pub(crate) fn wanted_by(&self, question: &Question) -> bool {
-        question.wants(&self.topics, self.private)
+        match &self.older {
+            Some((topic, _)) => question.wants_newer(self.topics[0]) || question.wants_older(topic),
+            None => question.wants(&self.topics, self.private),
+        }
+    }
+
+    /// Topics, type and data as a reader gets them who wants it (M-405).
+    pub(crate) fn as_read_by(&self, question: &Question) -> (&[&'static str], &str, &str) {
+        match &self.older {
+            Some((topic, data)) if !question.wants_newer(self.topics[0]) => (std::slice::from_ref(topic), "message", data),
+            _ => (&self.topics, &self.event_type, &self.data),
+        }
     }
 }
 
@@ -109,6 +123,9 @@ impl Log {
 
     /// Appends a random event of up to `size` bytes, and returns how many left the window for it.
     pub(crate) fn publish(&mut self, rng: &mut Rng, size: u64) -> u64 {
+        if rng.chance(1, 8) {
+            return self.publish_presence(rng);
+        }
         let mut topics = vec![rng.pick(&TOPICS)];
         while rng.chance(1, 4) && topics.len() < 4 {
             let topic = rng.pick(&TOPICS);
@@ -158,19 +175,53 @@ impl Log {
             id = format!("urn:{:x}:{sequence}", self.epoch.0);
             event = event.with_id(&id).unwrap();
         }
-        let record = Arc::new(Record::draft(event).seal(self.at(sequence), 0));
-        self.ids.insert(id.clone(), sequence);
-        self.entries.push(Entry {
+        let data = data.replace("\r\n", "\n").replace('\r', "\n");
+        let entry = Entry {
             sequence,
             id,
             topics,
             private,
             event_type: event_type.to_owned(),
-            data: data.replace("\r\n", "\n").replace('\r', "\n"),
-            cost: record.cost() as u64,
+            data,
+            older: None,
+            cost: 0,
             undone: false,
             damaged: false,
-        });
+        };
+        self.push(Record::draft(event), entry)
+    }
+
+    /// A subscription begins or ends: one event with two views (M-405).
+    fn publish_presence(&mut self, rng: &mut Rng) -> u64 {
+        let sequence = self.next;
+        self.next += 1;
+        let (matcher, topic, older) = rng.pick(&PRESENCE);
+        let active = rng.chance(1, 2);
+        let subscriber = Subscriber::from_random(7);
+        let subscription = ActiveSubscription { match_type: MatchType::Exact, matcher: matcher.into(), subscriber, payload: None };
+        let of = format!(r#""subscriber":"urn:uuid:00000000-0000-4000-8000-000000000007","active":{active}"#);
+        let data = format!(r#"{{"id":"{topic}","type":"subscription","match_type":"exact","match":"{matcher}",{of}}}"#);
+        let context = r#""@context":"https://mercure.rocks/""#;
+        let older_data = format!(r#"{{{context},"id":"{older}","type":"Subscription","topic":"{matcher}",{of}}}"#);
+        let entry = Entry {
+            sequence,
+            id: self.at(sequence).to_string(),
+            topics: vec![topic],
+            private: true,
+            event_type: "mercure".to_owned(),
+            data,
+            older: Some((older, older_data)),
+            cost: 0,
+            undone: false,
+            damaged: false,
+        };
+        self.push(subscription.draft(active), entry)
+    }
+
+    fn push(&mut self, draft: Draft, entry: Entry) -> u64 {
+        let record = Arc::new(draft.seal(self.at(entry.sequence), 0));
+        self.ids.insert(entry.id.clone(), entry.sequence);
+        self.entries.push(Entry { cost: record.cost() as u64, ..entry });
         let mut gone = 0;
         self.window.push(record, |record| {
             gone += 1;
@@ -285,6 +336,11 @@ impl Log {
     pub(crate) fn between(&self, after: u64, up_to: u64) -> impl Iterator<Item = &Entry> {
         let from = self.entries.partition_point(|entry| entry.sequence <= after);
         self.entries[from..].iter().take_while(move |entry| entry.sequence <= up_to).filter(|entry| !entry.undone)
+    }
+
+    /// Whether a store may tell this reader of a gap out of caution: of events about subscriptions it remembers only that some are gone.
+    pub(crate) fn is_vague(&self, after: u64, up_to: u64, question: &Question) -> bool {
+        question.may_want_presence() && self.between(after, up_to).any(|entry| entry.older.is_some() && self.is_gone(entry))
     }
 
     /// Whether the store no longer has it, or failed to read it.

@@ -33,7 +33,7 @@ const SEEDS: u64 = 400;
 const STEPS: u64 = 500;
 
 /// Everything that has to have happened in a run of the usual size: a simulation that never gets somewhere proves nothing about it.
-const MUST_HAPPEN: [&str; 47] = [
+const MUST_HAPPEN: [&str; 49] = [
     "batches",
     "broken while writing",
     "closed: age",
@@ -74,6 +74,8 @@ const MUST_HAPPEN: [&str; 47] = [
     "planned ends, clean",
     "polls that only read",
     "publishes refused",
+    "read in the newer view",
+    "read in the older view",
     "reconnects",
     "reconnects to another shard",
     "shards overrun",

@@ -127,7 +127,7 @@ impl Reader {
         if let Some(owed) = owed.as_ref().filter(|owed| owed.reason == GapReason::Evicted) {
             // A shard whose ring goes further back than the log may serve what is gone there, so this is judged here and now.
             let missing = log.wanted(owed.from, log.floor(), &self.question).next();
-            if missing.is_none() && !log.is_forgetful() {
+            if missing.is_none() && !log.is_forgetful() && !log.is_vague(owed.from, log.floor(), &self.question) {
                 return Err(format!("the log announces a gap after {}, and nothing is missing (N-14)", owed.from));
             }
         }
@@ -231,8 +231,9 @@ impl Reader {
 
     fn read_event(&mut self, message: &Message, log: &Log, counts: &mut Counts) -> Result<(), String> {
         let entry = log.by_id(&message.id).ok_or_else(|| format!("an event that nobody published: {message:?}"))?;
-        let topics = self.question.told_topics(&entry.topics, entry.private);
-        if message.data != entry.data || message.event_type != entry.event_type || message.topics != topics {
+        let (topics, event_type, data) = entry.as_read_by(&self.question);
+        let topics = self.question.told_topics(topics, entry.private);
+        if message.data != data || message.event_type != event_type || message.topics != topics {
             return Err(format!("{} arrived as something else: {message:?}", entry.id));
         }
         if !entry.wanted_by(&self.question) {
@@ -252,6 +253,11 @@ impl Reader {
         self.nothing_between(have, entry.sequence - 1, log)?;
         self.have = Some((log.epoch, entry.sequence));
         counts.add("deliveries read", 1);
+        match event_type {
+            "mercure" => counts.add("read in the newer view", 1),
+            _ if data.starts_with("{\"@context\"") => counts.add("read in the older view", 1),
+            _ => {}
+        }
         Ok(())
     }
 
@@ -286,7 +292,8 @@ impl Reader {
         // Who may have been told although nothing was missing: a cursor that says nothing about this log, or a store that forgets.
         // A page that came so late that the log has lost events beyond it, which the shard still holds, tells of those.
         let overtaken = log.wanted(resume_at, log.floor(), &self.question).next().is_some();
-        let cautious = overtaken || log.is_forgetful() && log.between(from, resume_at).any(|entry| log.is_gone(entry));
+        let forgotten = log.is_forgetful() && log.between(from, resume_at).any(|entry| log.is_gone(entry));
+        let cautious = overtaken || forgotten || log.is_vague(from, resume_at.max(log.floor()), &self.question);
         let possible = match told.reason.as_str() {
             "evicted" | "damaged" => !missing.is_empty() || cautious || owed.is_some(),
             "lagged" => conn.caught_up && self.lag_policy == LagPolicy::Gap && (!missing.is_empty() || cautious),

@@ -1,13 +1,66 @@
-//! The settings of the Mercure path, part of the table of settings.
+//! The settings of the Mercure path and of tokens, part of the table of settings.
 //!
 //! A line says what may be written and which field it changes; how values are read is the parent module's.
 
-use super::{Kind, Setting};
+use super::{Kind, Setting, table};
 use tidings::{AfterGap, Dialects, limits};
 
+const TOKENS: &str = "Tokens";
 const MERCURE: &str = "The Mercure protocol";
 
 pub(super) const SETTINGS: &[Setting] = &[
+    Setting {
+        name: "resource",
+        group: TOKENS,
+        kind: Kind::Text {
+            form: "ID",
+            set: |s, text| {
+                s.hub.resource = Some(text.into());
+                Ok(())
+            },
+        },
+        default: "",
+        rule: "M-73",
+        help: "What tokens must be meant for (aud); without it the public URL with /.well-known/mercure",
+    },
+    Setting {
+        name: "cookie-name",
+        group: TOKENS,
+        kind: Kind::Text { form: "NAME", set: |s, text| cookie_name(text).map(|name| s.hub.cookie_name = Some(name)) },
+        default: "",
+        rule: "M-406",
+        help: "The only cookie that a token is taken from; without it __Secure-mercure_access_token, then mercureAuthorization",
+    },
+    Setting {
+        name: "query-token",
+        group: TOKENS,
+        kind: Kind::Switch { set: |s, on| s.hub.query_token = on },
+        default: "false",
+        rule: "M-406",
+        help: "Whether a token may stand in the query, as authorization=; URLs end up in logs, so prefer a header or cookie",
+    },
+    Setting {
+        name: "token-cache",
+        group: TOKENS,
+        kind: Kind::Count { least: 0, most: 1 << 24, set: |s, count| s.hub.token_cache = count as usize },
+        default: "16384",
+        rule: "M-412",
+        help: "Verified tokens that are remembered, so that a client who comes back costs no signature check; 0 remembers none",
+    },
+    Setting {
+        name: "compat",
+        group: MERCURE,
+        kind: Kind::Choice {
+            of: &["off", "mercure"],
+            set: |s, text| {
+                s.compat = text == "mercure";
+                Ok(())
+            },
+        },
+        default: "off",
+        rule: "M-406",
+        help: "Start with the defaults of the reference hub, and read the environment variables of its image (MERCURE_*, SERVER_NAME)",
+    },
     Setting {
         name: "mercure-dialects",
         group: MERCURE,
@@ -26,6 +79,14 @@ pub(super) const SETTINGS: &[Setting] = &[
         default: "both",
         rule: "M-401",
         help: "Dialects spoken at /.well-known/mercure: 7 has `topic` parameters (versions 0.x), 8 has `match` parameters (1.0)",
+    },
+    Setting {
+        name: "subscriptions",
+        group: MERCURE,
+        kind: Kind::Switch { set: |s, on| s.hub.subscriptions = on },
+        default: "false",
+        rule: "M-97, M-102",
+        help: "Tell who subscribes there, by events and by an interface to ask, to those whose token grants it",
     },
     Setting {
         name: "mercure-body",
@@ -82,11 +143,24 @@ pub(super) const SETTINGS: &[Setting] = &[
         help: "Name the topics of each event in `topics` lines, for subscriptions by `match`",
     },
     Setting {
+        name: "more-public-urls",
+        group: MERCURE,
+        kind: Kind::List { form: "URL", add: |s, text| table::url(text).map(|url| s.hub.more_public_urls.push(url)) },
+        default: "",
+        rule: "M-73",
+        help: "Further URLs of this hub beside public-url; requests for the hosts of all others are refused",
+    },
+    Setting {
         name: "mercure-debug",
         group: MERCURE,
         kind: Kind::Switch { set: |s, on| s.hub.mercure_debug = on },
         default: "false",
-        rule: "M-401",
+        rule: "M-313",
         help: "Serve a page at /.well-known/mercure/debug/ to subscribe and publish by hand",
     },
 ];
+
+/// RFC 6265: a token of HTTP.
+fn cookie_name(text: &str) -> Result<String, String> {
+    table::field(text).map_err(|_| format!("`{text}` is not the name of a cookie")).and(Ok(text.to_owned()))
+}

@@ -3,7 +3,7 @@
 //! An unknown name in any of them is an error that suggests the nearest one: a misspelt limit that is silently ignored is found out
 //! during the incident it was meant to prevent. What a value means is the parent module's.
 
-use super::{Kind, SETTINGS, Setting, Settings, table};
+use super::{Kind, SETTINGS, Setting, Settings, compat::Compat, table};
 use std::{collections::BTreeMap, fs, path::Path};
 use tidings::PrefixRule;
 
@@ -16,7 +16,9 @@ const OTHER_ENV: &[&str] = &["TIDINGS_CONFIG", "TIDINGS_URL", "TIDINGS_KEY"];
 
 /// Settles every setting. `file` is the path given by `--config` or `TIDINGS_CONFIG`.
 pub(crate) fn resolve(flags: Given, env: impl Iterator<Item = (String, String)>, file: Option<&Path>) -> Result<Settings, String> {
-    let env = Given::from_env(env)?;
+    let env: Vec<_> = env.collect();
+    let mercure = env.clone();
+    let env = Given::from_env(env.into_iter())?;
     let mut settings = Settings::default();
     let file = match file {
         None => Given::default(),
@@ -27,8 +29,16 @@ pub(crate) fn resolve(flags: Given, env: impl Iterator<Item = (String, String)>,
             given
         }
     };
+    // The variables of another hub's image are read only by somebody who says so, and anything said in a form of ours is stronger.
+    let is_compat = |given: &Given| given.0.get("compat").map(|(_, values)| values.last().is_some_and(|value| value == "mercure"));
+    let compat = [&flags, &env, &file].into_iter().find_map(is_compat).unwrap_or(false);
+    let compat = if compat { Compat::read(mercure.into_iter())? } else { Compat::default() };
+    settings.hub.issuers.extend(compat.issuers);
+    settings.notes = compat.notes;
     for setting in SETTINGS {
-        let Some((place, values)) = [&flags, &env, &file].into_iter().find_map(|given| given.0.get(setting.name)) else { continue };
+        let Some((place, values)) = [&flags, &env, &file, &compat.given].into_iter().find_map(|given| given.0.get(setting.name)) else {
+            continue;
+        };
         for value in values {
             setting.apply(&mut settings, value).map_err(|why| format!("{place}: {why}"))?;
         }
@@ -47,6 +57,26 @@ pub(crate) fn resolve(flags: Given, env: impl Iterator<Item = (String, String)>,
 }
 
 impl Given {
+    /// Adds one value of a setting, as if it had been written at `place`.
+    pub(super) fn add(&mut self, setting: &'static str, place: &str, value: impl Into<String>) {
+        let (_, values) = self.0.entry(setting).or_insert_with(|| (place.to_owned(), Vec::new()));
+        values.push(value.into());
+    }
+
+    pub(super) fn has(&self, setting: &str) -> bool {
+        self.0.contains_key(setting)
+    }
+
+    pub(super) fn forget(&mut self, setting: &str) {
+        self.0.remove(setting);
+    }
+
+    /// The same instead of what was there.
+    pub(super) fn replace(&mut self, setting: &'static str, place: &str, value: impl Into<String>) {
+        self.0.remove(setting);
+        self.add(setting, place, value);
+    }
+
     /// Adds what one flag was given; lists may also be separated by commas, as in the environment.
     pub(crate) fn flag(&mut self, setting: &'static Setting, values: impl Iterator<Item = String>) {
         let values = values.flat_map(|value| setting.split(&value)).collect();
@@ -162,7 +192,7 @@ fn prefix_rule(place: &str, table: toml::Value) -> Result<PrefixRule, String> {
     Ok(rule)
 }
 
-fn unknown(what: &str, name: &str, place: &str, known: impl Iterator<Item = String>) -> String {
+pub(super) fn unknown(what: &str, name: &str, place: &str, known: impl Iterator<Item = String>) -> String {
     let nearest = known.min_by_key(|known| strsim::damerau_levenshtein(known, name)).unwrap_or_default();
     format!("{what} `{name}`{place} does not exist; the nearest name is `{nearest}`")
 }

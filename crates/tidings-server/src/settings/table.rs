@@ -81,44 +81,6 @@ const HUB: &[Setting] = &[
         help: "Whether readers without a token get public events, once a key to verify readers' tokens is configured",
     },
     Setting {
-        name: "resource",
-        group: ACCESS,
-        kind: Kind::Text {
-            form: "ID",
-            set: |s, text| {
-                s.hub.resource = Some(text.into());
-                Ok(())
-            },
-        },
-        default: "",
-        rule: "M-73",
-        help: "What tokens must be meant for (aud); without it the public URL with /.well-known/mercure",
-    },
-    Setting {
-        name: "cookie-name",
-        group: ACCESS,
-        kind: Kind::Text { form: "NAME", set: |s, text| cookie_name(text).map(|name| s.hub.cookie_name = Some(name)) },
-        default: "",
-        rule: "M-406",
-        help: "The only cookie that a token is taken from; without it __Secure-mercure_access_token, then mercureAuthorization",
-    },
-    Setting {
-        name: "query-token",
-        group: ACCESS,
-        kind: Kind::Switch { set: |s, on| s.hub.query_token = on },
-        default: "false",
-        rule: "M-406",
-        help: "Whether a token may stand in the query, as authorization=; URLs end up in logs, so prefer a header or cookie",
-    },
-    Setting {
-        name: "token-cache",
-        group: ACCESS,
-        kind: Kind::Count { least: 0, most: 1 << 24, set: |s, count| s.hub.token_cache = count as usize },
-        default: "16384",
-        rule: "M-412",
-        help: "Verified tokens that are remembered, so that a client who comes back costs no signature check; 0 remembers none",
-    },
-    Setting {
         name: "public-url",
         group: ACCESS,
         kind: Kind::Text { form: "URL", set: |s, text| url(text).map(|url| s.hub.public_url = Some(url)) },
@@ -316,6 +278,22 @@ const HUB: &[Setting] = &[
         help: "Most topics of one subscription",
     },
     Setting {
+        name: "idempotency-window",
+        group: EVENTS,
+        kind: Kind::Time { least: SECOND, most: Duration::from_hours(24 * 365), set: |s, time| s.hub.idempotency_window = time },
+        default: "1d",
+        rule: "N-6",
+        help: "How long a publish that comes again with its Idempotency-Key is answered with the ids of the first time",
+    },
+    Setting {
+        name: "idempotency-keys",
+        group: EVENTS,
+        kind: Kind::Count { least: 1, most: limits::IDEMPOTENCY_KEYS_MAX as u64, set: |s, count| s.hub.idempotency_keys = count as usize },
+        default: "1000000",
+        rule: "N-6",
+        help: "Idempotency keys remembered, the newest, if that bound is reached before the window ends; each costs 80 bytes of memory",
+    },
+    Setting {
         name: "request-head",
         group: EVENTS,
         kind: Kind::Size { least: 8 << 10, most: MIB, set: |s, bytes| s.hub.request_head = bytes as usize },
@@ -345,13 +323,13 @@ const HUB: &[Setting] = &[
         kind: Kind::Choice {
             of: &["memory", "disk"],
             set: |s, text| {
-                s.disk = Some(text == "disk");
+                s.disk = text == "disk";
                 Ok(())
             },
         },
-        default: "memory",
+        default: "disk",
         rule: "N-41",
-        help: "Where events are kept. With `memory` they are gone after a restart, and readers are told; `disk` is the default once `data` is set",
+        help: "Where events are kept. With `memory` they are gone after a restart, and readers are told",
     },
     Setting {
         name: "data",
@@ -365,7 +343,8 @@ const HUB: &[Setting] = &[
         },
         default: "",
         rule: "N-41",
-        help: "The directory of the log on disk; without it `store = disk` takes tidings in the user's data directory",
+        help: "The directory of the log on disk. Without it: $STATE_DIRECTORY, $XDG_DATA_HOME/tidings, /var/lib/tidings for root, \
+               ~/.local/share/tidings, and what other systems have instead",
     },
     Setting {
         name: "durability",
@@ -557,7 +536,7 @@ pub(super) fn publish_key(text: &str) -> Result<String, String> {
     }
 }
 
-fn url(text: &str) -> Result<String, String> {
+pub(super) fn url(text: &str) -> Result<String, String> {
     let fits = text.parse::<http::Uri>().is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
     if fits { Ok(text.to_owned()) } else { Err(format!("`{text}` is not a URL; write it with https:// or http://")) }
 }
@@ -573,7 +552,7 @@ fn origin(text: &str) -> Result<String, String> {
     }
 }
 
-fn field(text: &str) -> Result<String, String> {
+pub(super) fn field(text: &str) -> Result<String, String> {
     let fits = text.parse::<http::HeaderName>().is_ok();
     if fits { Ok(text.to_owned()) } else { Err(format!("`{text}` is not the name of a header field")) }
 }
@@ -581,9 +560,4 @@ fn field(text: &str) -> Result<String, String> {
 fn host(text: &str) -> Result<String, String> {
     let fits = !text.is_empty() && !text.contains(['/', ' ', '@', ',']) && text.parse::<http::uri::Authority>().is_ok();
     if fits { Ok(text.to_owned()) } else { Err(format!("`{text}` is not a host name; write only the name, as in hub.example.com")) }
-}
-
-/// RFC 6265: a token of HTTP.
-fn cookie_name(text: &str) -> Result<String, String> {
-    field(text).map_err(|_| format!("`{text}` is not the name of a cookie")).and(Ok(text.to_owned()))
 }

@@ -9,6 +9,7 @@ mod client;
 mod crash;
 mod faulty;
 mod load;
+mod places;
 mod program;
 mod round_trip;
 mod scripted;

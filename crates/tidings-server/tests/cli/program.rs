@@ -35,7 +35,9 @@ pub(crate) fn tidings(args: &[&str]) -> Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDINGS_")) {
         command.env_remove(name);
     }
-    command.args(args);
+    // Whoever forgets to say where events are kept does not find those of this machine's user.
+    let home = concat!(env!("CARGO_TARGET_TMPDIR"), "/home");
+    command.env_remove("STATE_DIRECTORY").env("XDG_DATA_HOME", home).args(args);
     command
 }
 
@@ -149,7 +151,7 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    /// Starts one, with quick reconnects unless the flags say otherwise.
+    /// Starts one, in memory and with quick reconnects unless the flags say otherwise.
     pub(crate) fn start(flags: &[&str]) -> Hub {
         Hub::listen("127.0.0.1:0", flags)
     }
@@ -157,12 +159,16 @@ impl Hub {
     pub(crate) fn listen(address: &str, flags: &[&str]) -> Hub {
         let mut args = vec!["serve", "--listen", address];
         args.extend(flags);
+        if !flags.iter().any(|flag| ["--store", "--data", "--config"].contains(flag)) {
+            args.extend(["--store", "memory"]);
+        }
         if !flags.contains(&"--retry") {
             args.extend(["--retry", "50ms"]);
         }
         let mut program = Program::start(&mut tidings(&args));
         let line = program.line();
-        let url = line.strip_prefix("tidings listening on ").unwrap_or_else(|| panic!("{line}")).to_owned();
+        let url = line.strip_prefix("tidings listening on ").and_then(|line| Some(line.split_once(' ')?.0));
+        let url = url.unwrap_or_else(|| panic!("{line}")).to_owned();
         Hub { program, url }
     }
 

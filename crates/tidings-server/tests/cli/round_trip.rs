@@ -67,6 +67,29 @@ fn selections() {
     assert!(exit.out.starts_with("topic=ab type=message id=#") && exit.out.ends_with("\n3\n"), "{exit:?}");
 }
 
+/// N-12: the newest events, or those since a moment, and then what is new.
+#[test]
+fn since_and_last() {
+    let hub = Hub::start(&[]);
+    for n in 1..=4 {
+        hub.publish("a", &n.to_string());
+        hub.publish("b", "other");
+    }
+    for (args, count, out) in [
+        (&["--last", "2"][..], "2", "3\n4\n"),
+        (&["--last", "10000"], "4", "1\n2\n3\n4\n"),
+        (&["--since", "1h"], "1", "1\n"),
+        (&["--since", "2026-01-01T00:00:00+01:00"], "1", "1\n"),
+    ] {
+        let exit = Program::start(&mut hub.command(&[&["subscribe", "a", "--count", count], args].concat())).exit();
+        assert_eq!((exit.code, &*exit.out, &*exit.err), (Some(0), out, ""), "{args:?}");
+    }
+    for args in [&["--last", "10001"][..], &["--since", "soon"], &["--since", "1h", "--last", "1"], &["--last", "1", "--since-id", "x"]] {
+        let exit = Program::start(&mut hub.command(&[&["subscribe", "a"], args].concat())).exit();
+        assert_eq!(exit.code, Some(2), "{args:?}: {exit:?}");
+    }
+}
+
 /// N-3: 10,000 lines of standard input arrive, each once, in order, with an id each.
 #[test]
 fn lines_arrive_in_order() {

@@ -71,11 +71,11 @@ fn strongest_source_wins() {
     let path = directory.path().join("tidings.toml");
     std::fs::write(&path, "listen = '127.0.0.1:0'\nretry = '1111ms'\n").unwrap();
     for (flag, env, expected) in [(None, None, 1111), (None, Some("2222ms"), 2222), (Some("3333ms"), Some("2222ms"), 3333)] {
-        let mut command = tidings(&["serve", "--config", path.to_str().unwrap()]);
+        let mut command = tidings(&["serve", "--store", "memory", "--config", path.to_str().unwrap()]);
         command.args(flag.map(|value| format!("--retry={value}"))).envs(env.map(|value| ("TIDINGS_RETRY", value)));
         let mut program = Program::start(&mut command);
         let line = program.line();
-        let address = line.strip_prefix("tidings listening on http://").unwrap();
+        let address = line.strip_prefix("tidings listening on http://").and_then(|line| line.strip_suffix(" (events in memory)")).unwrap();
         // The blank line after `id:` ends the first block of the stream (N-13a).
         let (_, begun) = open_stream(address, "\nid: ");
         assert!(begun.contains(&format!("retry: {expected}\n")), "{begun}");
@@ -86,7 +86,7 @@ fn strongest_source_wins() {
 #[test]
 fn address_in_use() {
     let hub = Hub::start(&[]);
-    let exit = Program::start(&mut tidings(&["serve", "--listen", hub.address()])).exit();
+    let exit = Program::start(&mut tidings(&["serve", "--store", "memory", "--listen", hub.address()])).exit();
     assert_eq!((exit.code, &*exit.out), (Some(1), ""), "{exit:?}");
     assert!(exit.err.contains(hub.address()) && exit.err.contains("choose with --listen"), "{exit:?}");
 }

@@ -5,7 +5,7 @@
 use super::{Dialect, Payloads, Role, Verified, details, error::Reason, matchers::selector};
 use serde_json::{Map, Value};
 use std::sync::Arc;
-use tidings_core::{Grant, Matchers, limits};
+use tidings_core::{Grant, Matchers, UrlPatterns, limits};
 
 /// The claims of a token.
 pub(super) type Claims = Map<String, Value>;
@@ -22,15 +22,20 @@ pub(super) fn text<'a>(claims: &'a Claims, claim: &'static str) -> Result<Option
     }
 }
 
-/// Everything but the signature and the issuer. `resource` is what the token must be meant for; `now` in milliseconds since 1970.
-pub(super) fn check(
-    claims: &Claims,
-    dialect: Dialect,
-    role: Role,
-    issuer: Option<&str>,
-    resource: Option<&str>,
-    now: u64,
-) -> Result<Verified, Reason> {
+/// What claims are checked against.
+#[derive(Clone, Copy)]
+pub(super) struct Setting<'a> {
+    pub(super) role: Role,
+    /// What the token must be meant for (M-73).
+    pub(super) resource: Option<&'a str>,
+    pub(super) patterns: &'a UrlPatterns,
+    /// Milliseconds since 1970.
+    pub(super) now: u64,
+}
+
+/// Everything but the signature and the issuer, which is the one whose key verified it.
+pub(super) fn check(claims: &Claims, dialect: Dialect, issuer: Option<&str>, setting: Setting<'_>) -> Result<Verified, Reason> {
+    let Setting { role, resource, patterns, now } = setting;
     let (expires_at, not_before) = times(claims, dialect, now)?;
     if dialect == Dialect::Eight {
         audience(claims, resource)?;
@@ -38,7 +43,7 @@ pub(super) fn check(
     let subject = text(claims, "sub")?.map(Into::into);
     let (matchers, payloads) = match dialect {
         Dialect::Seven => legacy(claims, role)?,
-        Dialect::Eight => details::parse(claims.get("authorization_details"), role)?,
+        Dialect::Eight => details::parse(claims.get("authorization_details"), role, patterns)?,
     };
     let mut grant = Grant::reader();
     grant.expires_at = expires_at;
@@ -128,6 +133,11 @@ mod tests {
         claims
     }
 
+    fn checked(claims: &Claims, dialect: Dialect, role: Role, resource: Option<&str>) -> Result<Verified, Reason> {
+        let patterns = UrlPatterns::new("https://hub.example/.well-known/mercure", 100).unwrap();
+        check(claims, dialect, None, Setting { role, resource, patterns: &patterns, now: NOW })
+    }
+
     fn eight(extra: Value) -> Result<Verified, Reason> {
         let mut all = claims(json!({ "exp": 1_800_000_001, "aud": "hub" }));
         for (name, value) in claims(extra) {
@@ -137,7 +147,7 @@ mod tests {
                 all.insert(name, value)
             };
         }
-        check(&all, Dialect::Eight, Role::Subscribe, Some("i"), Some("hub"), NOW)
+        checked(&all, Dialect::Eight, Role::Subscribe, Some("hub"))
     }
 
     /// M-72, M-335: times, to the millisecond, of the right type, without leeway.
@@ -192,13 +202,13 @@ mod tests {
             assert_eq!(eight(json!({ "aud": aud })).map(|_| ()), expected, "{aud}");
         }
         let claims = claims(json!({ "exp": 1_800_000_001, "aud": "hub" }));
-        let unknown = check(&claims, Dialect::Eight, Role::Subscribe, None, None, NOW);
+        let unknown = checked(&claims, Dialect::Eight, Role::Subscribe, None);
         assert_eq!(unknown.map(|_| ()), Err(Reason::Audience), "a hub that does not know its name is nobody's audience");
         assert_eq!(eight(json!({ "sub": 7 })).map(|_| ()), Err(Reason::Claim { claim: "sub", wanted: "a text" }));
     }
 
     fn seven(role: Role, extra: Value) -> Result<Verified, Reason> {
-        check(&claims(extra), Dialect::Seven, role, None, None, NOW)
+        checked(&claims(extra), Dialect::Seven, role, None)
     }
 
     /// M-207 ... M-210, M-215, M-312: the claim of dialect 7.
@@ -213,6 +223,13 @@ mod tests {
         assert!(reader.grant.publish.is_empty() && reader.grant.read_private.matches(&topic("b")));
         assert!(matches!(&reader.payloads, Payloads::All(payload) if &**payload == r#"{"user":1}"#));
         assert_eq!(reader.grant.expires_at, None);
+
+        let template = json!({ "mercure": { "publish": ["https://example.com/{id}", "\u{202E}", ""] } });
+        let template = seven(Role::Publish, template).unwrap();
+        assert!(
+            template.grant.may_publish(&[topic("https://example.com/1")])
+                && !template.grant.may_publish(&[topic("https://example.com/1/2")])
+        );
 
         let both = json!({ "mercure": { "publish": ["a"] }, "https://mercure.rocks/": { "publish": ["b"] } });
         let both = seven(Role::Publish, both).unwrap();

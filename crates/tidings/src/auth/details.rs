@@ -5,13 +5,13 @@
 use super::{Payloads, Role, error::Reason, matchers::typed};
 use serde_json::{Map, Value};
 use std::sync::Arc;
-use tidings_core::{Matchers, limits};
+use tidings_core::{Matchers, UrlPatterns, limits};
 
 /// The entries that concern the hub (M-75).
 const TYPE: &str = "https://mercure.rocks/authorization-detail";
 
 /// What a role is granted, and the payloads of its subscriptions.
-pub(super) fn parse(claim: Option<&Value>, role: Role) -> Result<(Matchers, Payloads), Reason> {
+pub(super) fn parse(claim: Option<&Value>, role: Role, patterns: &UrlPatterns) -> Result<(Matchers, Payloads), Reason> {
     let entries = match claim {
         None => return Ok((Matchers::none(), Payloads::None)),
         Some(Value::Array(entries)) => entries,
@@ -26,7 +26,7 @@ pub(super) fn parse(claim: Option<&Value>, role: Role) -> Result<(Matchers, Payl
     let (mut all, mut payloads, mut topics) = (Vec::new(), Vec::new(), 0);
     for entry in entries {
         let actions = actions(entry)?;
-        let matchers = matchers(entry, &mut topics)?;
+        let matchers = matchers(entry, &mut topics, patterns)?;
         if !actions.contains(&role) {
             continue;
         }
@@ -59,7 +59,7 @@ fn actions(entry: &Map<String, Value>) -> Result<Vec<Role>, Reason> {
 }
 
 /// M-76, M-77, M-79; `count` is over all entries.
-fn matchers(entry: &Map<String, Value>, count: &mut usize) -> Result<Matchers, Reason> {
+fn matchers(entry: &Map<String, Value>, count: &mut usize, patterns: &UrlPatterns) -> Result<Matchers, Reason> {
     let error = || wrong("M-76", "an authorization detail", "`topics` that are not a non-empty array of objects");
     let topics = entry.get("topics").and_then(Value::as_array).filter(|topics| !topics.is_empty()).ok_or_else(error)?;
     *count += topics.len();
@@ -75,7 +75,7 @@ fn matchers(entry: &Map<String, Value>, count: &mut usize) -> Result<Matchers, R
             Some(Value::String(name)) => name,
             Some(_) => return Err(wrong("M-77", "an authorization detail", "a `match_type` that is not a text")),
         };
-        typed(match_type, text).map_err(|problem| wrong("M-78", "an authorization detail", &problem))
+        typed(match_type, text, patterns).map_err(|problem| wrong("M-78", "an authorization detail", &problem))
     });
     Ok(Matchers::new(matchers.collect::<Result<Vec<_>, _>>()?))
 }
@@ -99,7 +99,8 @@ mod tests {
     }
 
     fn grants(claim: &Value, role: Role) -> Result<Vec<&'static str>, &'static str> {
-        match parse(Some(claim), role) {
+        let patterns = UrlPatterns::new("https://hub.example/.well-known/mercure", 100).unwrap();
+        match parse(Some(claim), role, &patterns) {
             Ok((matchers, _)) => Ok(["a", "b", "c"].into_iter().filter(|name| matchers.matches(&Topic::parse(name).unwrap())).collect()),
             Err(Reason::Grants { rule, .. }) => Err(rule),
             Err(other) => panic!("{other:?}"),
@@ -133,6 +134,8 @@ mod tests {
             (json!({ "topics": [{ "match": "a", "match_type": "" }] }), Err("M-78")),
             (json!({ "topics": [{ "match": "a", "match_type": "Exact" }] }), Err("M-78")),
             (json!({ "topics": [{ "match": "a", "match_type": "regex" }] }), Err("M-78")),
+            (json!({ "topics": [{ "match": "(", "match_type": "urlpattern" }] }), Err("M-78")),
+            (json!({ "topics": [{ "match": "/.well-known/(a|b)", "match_type": "urlpattern" }] }), Ok(vec!["a", "b"])),
             (json!({ "topics": [{ "match": "" }] }), Err("M-78")),
             (json!({ "topics": [{ "match": "a\u{202E}" }] }), Err("M-78")),
             (json!({ "topics": [{ "match": "a".repeat(limits::PATTERN + 1) }] }), Err("M-78")),
@@ -168,6 +171,9 @@ mod tests {
         let claim =
             json!([entry(&json!({ "actions": ["publish"] })), entry(&json!({ "actions": ["subscribe"], "topics": [{ "match": "b" }] }))]);
         assert_eq!((grants(&claim, Role::Publish), grants(&claim, Role::Subscribe)), (Ok(vec!["a"]), Ok(vec!["b"])));
-        assert!(parse(None, Role::Publish).unwrap().0.is_empty());
+        assert_eq!(
+            grants(&json!([entry(&json!({ "topics": [{ "match": "/.well-known/:x", "match_type": "urlpattern" }] }))]), Role::Publish),
+            Ok(vec!["a", "b", "c"])
+        );
     }
 }

@@ -97,8 +97,6 @@ pub(crate) enum Reason {
     Signature,
     #[error("tokens without `typ` `at+jwt` are not accepted here: no key is marked for legacy claims")]
     NoLegacy,
-    #[error("tokens of this dialect are switched off here")]
-    DialectOff,
     #[error("the token has expired; get a new one")]
     Expired,
     #[error("the token is not valid yet")]
@@ -148,7 +146,6 @@ impl Reason {
             R::ClaimMissing { .. } | R::Claim { .. } => "M-55",
             R::Issuer => "M-74",
             R::NoLegacy => "M-402",
-            R::DialectOff => "M-401",
             R::Grants { rule, .. } => rule,
             R::NotGranted => "M-62",
             R::NoKeySet => "M-411",

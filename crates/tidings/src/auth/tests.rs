@@ -109,6 +109,10 @@ fn config() -> Config {
     Config { issuers: vec![issuer(Some("https://issuer.example"), keys)], resource: Some(RESOURCE.into()), ..Config::default() }
 }
 
+fn guard(config: &Config) -> Result<Guard, BadSetting> {
+    Guard::new(config, UrlPatterns::new(RESOURCE, 100).unwrap())
+}
+
 fn presented(door: Door, fields: &[String]) -> Presented<'_> {
     Presented { door, authorization: fields.iter().map(|f| f.as_bytes()).collect(), cookies: Vec::new(), query: Vec::new() }
 }
@@ -119,7 +123,7 @@ async fn ask(guard: &Guard, role: Role, token: &str) -> Result<Access, AuthError
 
 /// Asks with a publisher's token and says which of the topics `a` and `b` it may publish to, or the rule that refused it.
 async fn check(config: &Config, token: &str, expected: Result<&[&str], (&str, Option<Dialect>)>) {
-    let guard = Guard::new(config).unwrap();
+    let guard = guard(config).unwrap();
     let got = ask(&guard, Role::Publish, token).await;
     let topics = |access: Access| -> Vec<&str> {
         ["a", "b"].into_iter().filter(|name| access.grant.may_publish(&[Topic::parse(name).unwrap()])).collect()
@@ -331,7 +335,7 @@ async fn without_a_token() {
     for (change, publish, subscribe) in &table {
         let mut config = config();
         change(&mut config);
-        let guard = Guard::new(&config).unwrap();
+        let guard = guard(&config).unwrap();
         for door in [Door::Native, Door::Mercure] {
             for (role, expected) in [(Role::Publish, publish), (Role::Subscribe, subscribe)] {
                 let got = guard.access_at(role, &presented(door, &[]), NOW).await;
@@ -353,7 +357,7 @@ async fn without_a_token() {
     for (change, token, expected) in &table {
         let mut config = config();
         change(&mut config);
-        let got = ask(&Guard::new(&config).unwrap(), Role::Subscribe, token).await;
+        let got = ask(&guard(&config).unwrap(), Role::Subscribe, token).await;
         assert_eq!(&got.map(|access| access.grant).map_err(|error| error.rule()), expected, "{config:?} {token}");
     }
 }
@@ -373,7 +377,7 @@ async fn payloads() {
         detail(json!([{ "match": "silent" }]), json!(null)),
         detail(json!([{ "match": "*" }]), json!("rest")),
     ]);
-    let guard = Guard::new(&config()).unwrap();
+    let guard = guard(&config()).unwrap();
     let access = ask(&guard, Role::Subscribe, &token8(SUBSCRIBER, &json!({ "authorization_details": details }))).await.unwrap();
     for (matcher, payload) in
         [("a", Some(r#"{"a":2,"b":1}"#)), ("silent", None), ("*", Some(r#""rest""#)), ("/b{c}", Some(r#""rest""#)), ("", Some(r#""rest""#))]
@@ -390,7 +394,7 @@ async fn payloads() {
 /// M-412: a known token costs no signature check, for each role by itself, until its end; refusals are not kept.
 #[tokio::test]
 async fn known_tokens_are_not_checked_again() {
-    let guard = Guard::new(&config()).unwrap();
+    let guard = guard(&config()).unwrap();
     let count = || {
         let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         (load(&guard.counters.verified), load(&guard.counters.remembered), load(&guard.counters.refused), guard.remembered())
@@ -468,7 +472,7 @@ fn the_cache_is_bounded() {
 fn refused(change: impl FnOnce(&mut Config)) -> String {
     let mut config = config();
     change(&mut config);
-    let (name, problem) = Guard::new(&config).err().unwrap_or_default();
+    let (name, problem) = guard(&config).err().unwrap_or_default();
     format!("{name}: {problem}")
 }
 
@@ -506,7 +510,7 @@ fn bad_keys() {
         assert!(got.contains(complaint), "{complaint}: {got}");
         assert!(!got.contains("less than wanted") && !got.contains("the secret of"), "{got}");
     }
-    assert!(!format!("{:?}", Guard::new(&config()).unwrap()).contains("secret of"));
+    assert!(!format!("{:?}", guard(&config()).unwrap()).contains("secret of"));
 }
 
 /// A public RSA key of 1,024 bits.
@@ -520,7 +524,7 @@ proptest! {
     fn no_byte_can_be_changed(at in 0_usize..10_000, to in "[A-Za-z0-9_.-]") {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let guard = Guard::new(&config()).unwrap();
+            let guard = guard(&config()).unwrap();
             let good = token8(PUBLISHER, &json!({}));
             let at = at % good.len();
             let changed = format!("{}{to}{}", &good[..at], &good[at + 1..]);
@@ -535,7 +539,7 @@ proptest! {
         let value = serde_json::from_str::<Value>(&json).unwrap_or(Value::String(json));
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let guard = Guard::new(&config()).unwrap();
+            let guard = guard(&config()).unwrap();
             let token = if eight { token8(PUBLISHER, &json!({ name.clone(): value })) } else { token7(PUBLISHER, &json!({ name.clone(): value })) };
             let got = ask(&guard, Role::Publish, &token).await;
             if let Ok(access) = got {

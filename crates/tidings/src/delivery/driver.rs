@@ -7,6 +7,7 @@ use super::{
     Clock, ReadPage, Source,
     body::Mailbox,
     connection::{Connection, Heard, Socket, Written},
+    guest::{Arrival, Guests},
     wake::{Bell, Interest},
     words::Words,
 };
@@ -23,10 +24,7 @@ use std::{
 };
 use tidings_core::{
     Record, Topic, limits,
-    shard::{
-        CloseReason, InterestChange, Millis, NewSubscriber, Page, PageFailed, PageId, Poll, Shard, ShardConfig, ShardStats, SubscriberId,
-        Transmit,
-    },
+    shard::{CloseReason, InterestChange, Millis, Page, PageFailed, PageId, Poll, Shard, ShardConfig, ShardStats, SubscriberId, Transmit},
 };
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -41,8 +39,8 @@ const EVENTS: usize = 1_024;
 
 /// What a shard is told from outside.
 pub(super) enum Command {
-    Subscribe(Box<NewSubscriber>, Arc<Mailbox>, OwnedSemaphorePermit),
-    Attach(Box<NewSubscriber>, Socket, OwnedSemaphorePermit),
+    Subscribe(Arrival, Arc<Mailbox>, OwnedSemaphorePermit),
+    Attach(Arrival, Socket, OwnedSemaphorePermit),
     Count(Vec<Topic>, oneshot::Sender<Vec<u64>>),
     Drain(u64),
     AbortAll,
@@ -208,6 +206,7 @@ struct Turn {
     stop: bool,
     /// When the last stream ends, once the shard is told to let everybody go; whoever arrives late ends by then too.
     draining: Option<Millis>,
+    guests: Guests,
     /// Being taken over just now: not in the table yet, and not to be forgotten if that fails.
     arriving: Option<Connection>,
 }
@@ -246,6 +245,7 @@ impl Driver {
             before: ShardStats::default(),
             stop: false,
             draining: None,
+            guests: Guests::default(),
             arriving: None,
         };
         let mut events = Events::with_capacity(EVENTS);
@@ -415,6 +415,7 @@ impl Driver {
     /// The client of a subscriber has left.
     fn gone(&self, turn: &mut Turn, id: SubscriberId) {
         turn.shard.handle_closed(id);
+        turn.guests.gone(id);
         let there = turn.connections.get_mut(id.index());
         if let Some((_, Connection::Socket(_))) = there.and_then(|connection| connection.take_if(|(other, _)| *other == id)) {
             self.shared.left();
@@ -451,6 +452,7 @@ impl Driver {
         let mut any = false;
         while let Some(closed) = turn.shard.poll_closed() {
             any = true;
+            turn.guests.gone(closed.id);
             let there = turn.connections.get_mut(closed.id.index());
             if let Some((_, connection)) = there.and_then(|connection| connection.take_if(|(id, _)| *id == closed.id))
                 && connection.end(closed)
@@ -462,6 +464,7 @@ impl Driver {
     }
 
     fn break_off_all(&self, turn: &mut Turn) {
+        turn.guests.all_gone();
         let there = turn.connections.drain(..).flatten().map(|(_, connection)| connection);
         for connection in there.chain(turn.arriving.take()) {
             if connection.break_off() {
@@ -472,8 +475,8 @@ impl Driver {
 
     fn obey(&self, turn: &mut Turn, registry: &mio::Registry, command: Command, now: Millis) {
         match command {
-            Command::Subscribe(new, mailbox, _permit) => self.take_over(turn, registry, *new, Connection::Body(mailbox), now),
-            Command::Attach(new, socket, _permit) => self.take_over(turn, registry, *new, Connection::Socket(socket), now),
+            Command::Subscribe(arrival, mailbox, _permit) => self.take_over(turn, registry, arrival, Connection::Body(mailbox), now),
+            Command::Attach(arrival, socket, _permit) => self.take_over(turn, registry, arrival, Connection::Socket(socket), now),
             Command::Count(topics, answer) => {
                 // Nobody waits for the answer any more: nothing is lost.
                 let _ = answer.send(topics.iter().map(|topic| turn.shard.subscribers_of(topic)).collect());
@@ -493,7 +496,8 @@ impl Driver {
         }
     }
 
-    fn take_over(&self, turn: &mut Turn, registry: &mio::Registry, mut new: NewSubscriber, connection: Connection, now: Millis) {
+    fn take_over(&self, turn: &mut Turn, registry: &mio::Registry, arrival: Arrival, connection: Connection, now: Millis) {
+        let Arrival { mut new, guest } = arrival;
         turn.arriving = Some(connection);
         if let Some(until) = turn.draining.map(|until| until.max(now))
             && new.ends.is_none_or(|(at, _)| at > until)
@@ -502,7 +506,7 @@ impl Driver {
         }
         // A new subscriber may get the slot of somebody just closed, whose connection has to be ended first.
         self.settle(turn);
-        let id = turn.shard.subscribe(new, now);
+        let id = turn.shard.subscribe(*new, now);
         let there = match turn.arriving.as_mut() {
             Some(Connection::Socket(socket)) => {
                 // Once, for both directions, edge-triggered: a connection that is quiet costs no call after this one.
@@ -518,6 +522,8 @@ impl Driver {
         turn.connections[id.index()] = turn.arriving.take().map(|connection| (id, connection));
         if !there {
             self.gone(turn, id);
+        } else if let Some(guest) = guest {
+            turn.guests.arrived(id, guest);
         }
     }
 

@@ -7,6 +7,7 @@ use super::{
     body::{Attached, Mailbox},
     connection::Socket,
     driver::{Command, Shared},
+    guest::Arrival,
 };
 use bytes::{BufMut, BytesMut};
 use std::{
@@ -14,7 +15,7 @@ use std::{
     mem::ManuallyDrop,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
 };
-use tidings_core::{Framing, shard::NewSubscriber, wire};
+use tidings_core::{Framing, wire};
 
 /// The shards, as somebody sees them who has a subscriber for one.
 #[derive(Clone)]
@@ -43,7 +44,7 @@ impl Shards {
         Some(Load(shard))
     }
 
-    pub(super) async fn open(&self, new: Box<NewSubscriber>) -> Option<Attached> {
+    pub(super) async fn open(&self, arrival: Arrival) -> Option<Attached> {
         let load = self.least_loaded()?;
         let shard = load.0;
         let mailbox = Mailbox::new(shard.clone());
@@ -51,7 +52,7 @@ impl Shards {
         let attached = Attached::new(mailbox.clone());
         load.hand_over();
         let permit = shard.inbox.clone().acquire_owned().await.ok()?;
-        shard.send(Command::Subscribe(new, mailbox, permit)).then_some(attached)
+        shard.send(Command::Subscribe(arrival, mailbox, permit)).then_some(attached)
     }
 }
 
@@ -65,13 +66,13 @@ pub(crate) struct Ticket(Arc<Mutex<Option<Prepared>>>);
 
 /// What a ticket stands for.
 pub(crate) struct Prepared {
-    new: Box<NewSubscriber>,
+    arrival: Arrival,
     shards: Shards,
 }
 
 impl Ticket {
-    pub(super) fn new(new: Box<NewSubscriber>, shards: Shards) -> Ticket {
-        Ticket(Arc::new(Mutex::new(Some(Prepared { new, shards }))))
+    pub(super) fn new(arrival: Arrival, shards: Shards) -> Ticket {
+        Ticket(Arc::new(Mutex::new(Some(Prepared { arrival, shards }))))
     }
 
     /// The same subscription on a ticket that nobody else has a clone of; `None` if somebody was first.
@@ -94,21 +95,22 @@ impl fmt::Debug for Ticket {
 
 impl fmt::Debug for Prepared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Prepared").field("new", &self.new).finish_non_exhaustive()
+        f.debug_struct("Prepared").field("new", &self.arrival.new).finish_non_exhaustive()
     }
 }
 
 impl Prepared {
     /// Engine A: into a mailbox.
     pub(super) async fn open(self) -> Option<Attached> {
-        self.shards.open(self.new).await
+        self.shards.open(self.arrival).await
     }
 
     /// Engine B: onto a socket, to which nothing of the answer was written yet. `head` is written in front of the stream, in one piece
     /// with its first bytes. False if the hub has stopped; the socket is closed then.
     #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "only the server has sockets to give"))]
     pub(crate) async fn attach(self, socket: Socket, framing: Framing, head: &[u8]) -> bool {
-        let Prepared { mut new, shards } = self;
+        let Prepared { mut arrival, shards } = self;
+        let new = &mut arrival.new;
         new.feed.framing = framing;
         let first = wire::frame(framing, &new.opening);
         let mut opening = BytesMut::with_capacity(head.len() + first.len());
@@ -118,7 +120,7 @@ impl Prepared {
         let Some(load) = shards.least_loaded() else { return false };
         let shard = load.0;
         let Ok(permit) = shard.inbox.clone().acquire_owned().await else { return false };
-        let sent = shard.send(Command::Attach(new, socket, permit));
+        let sent = shard.send(Command::Attach(arrival, socket, permit));
         if sent {
             load.hand_over();
         }

@@ -48,7 +48,12 @@ pub(super) enum Word {
     Exact(u64),
     /// A topic and what lies below it, by the hash of its name.
     Prefix(u64),
+    /// Topics that begin alike: which of [`HEADS`] bytes, and their hash.
+    Head(usize, u64),
 }
+
+/// Of what topics begin with only so many bytes are looked at: the most of these that there are.
+pub(super) const HEADS: [usize; 8] = [8, 16, 24, 32, 40, 48, 56, 64];
 
 /// What a shard's subscribers have asked for: counted by hash, so that two that collide cost a needless waking and nothing else.
 #[derive(Debug)]
@@ -57,6 +62,7 @@ pub(super) struct Interest {
     counts: Box<[AtomicU32]>,
     all: AtomicU32,
     prefixes: AtomicU32,
+    heads: [AtomicU32; HEADS.len()],
     /// Words of every kind.
     words: AtomicU32,
 }
@@ -65,7 +71,8 @@ impl Interest {
     pub(super) fn new(counts: usize) -> Interest {
         assert!(counts.is_power_of_two(), "hashes are cut to a number of bits");
         let counts = (0..counts).map(|_| AtomicU32::new(0)).collect();
-        Interest { counts, all: AtomicU32::new(0), prefixes: AtomicU32::new(0), words: AtomicU32::new(0) }
+        let heads = std::array::from_fn(|_| AtomicU32::new(0));
+        Interest { counts, all: AtomicU32::new(0), prefixes: AtomicU32::new(0), heads, words: AtomicU32::new(0) }
     }
 
     fn count(&self, hash: u64) -> &AtomicU32 {
@@ -82,6 +89,10 @@ impl Interest {
                 self.prefixes.fetch_add(1, Ordering::Relaxed);
                 self.count(hash).fetch_add(1, Ordering::Relaxed)
             }
+            Word::Head(which, hash) => {
+                self.heads[which].fetch_add(1, Ordering::Relaxed);
+                self.count(hash).fetch_add(1, Ordering::Relaxed)
+            }
         };
     }
 
@@ -95,12 +106,16 @@ impl Interest {
                 self.count(hash).fetch_sub(1, Ordering::Relaxed);
                 self.prefixes.fetch_sub(1, Ordering::Relaxed)
             }
+            Word::Head(which, hash) => {
+                self.count(hash).fetch_sub(1, Ordering::Relaxed);
+                self.heads[which].fetch_sub(1, Ordering::Relaxed)
+            }
         };
     }
 
     /// Forgets everything: for a shard that is made anew.
     pub(super) fn clear(&self) {
-        for count in self.counts.iter().chain([&self.all, &self.prefixes, &self.words]) {
+        for count in self.counts.iter().chain(&self.heads).chain([&self.all, &self.prefixes, &self.words]) {
             count.store(0, Ordering::Relaxed);
         }
     }
@@ -116,11 +131,17 @@ impl Interest {
             Word::All => self.all.load(Ordering::Relaxed) > 0,
             Word::Exact(hash) => self.count(hash).load(Ordering::Relaxed) > 0,
             Word::Prefix(hash) => self.wants_prefixes() && self.count(hash).load(Ordering::Relaxed) > 0,
+            Word::Head(which, hash) => self.wants_heads(which) && self.count(hash).load(Ordering::Relaxed) > 0,
         }
     }
 
     /// Whether any prefix was asked for, so that a topic's need not be looked at otherwise.
     pub(super) fn wants_prefixes(&self) -> bool {
         self.prefixes.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether any beginning of so many bytes was asked for.
+    pub(super) fn wants_heads(&self, which: usize) -> bool {
+        self.heads[which].load(Ordering::Relaxed) > 0
     }
 }

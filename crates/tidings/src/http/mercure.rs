@@ -11,6 +11,7 @@ mod debug;
 pub(crate) mod metadata;
 mod publish;
 mod subscribe;
+mod subscriptions;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +31,8 @@ pub(crate) enum Place {
     Metadata,
     /// The page to try it by hand.
     Debug,
+    /// Who has subscribed, and everything below it (M-102).
+    Subscriptions,
 }
 
 impl Place {
@@ -38,6 +41,7 @@ impl Place {
             "/.well-known/mercure" => Some(Place::Hub),
             "/.well-known/mercure/debug" | "/.well-known/mercure/debug/" => Some(Place::Debug),
             metadata::PATH => Some(Place::Metadata),
+            _ if subscriptions::rest(path).is_some() => Some(Place::Subscriptions),
             _ => None,
         }
     }
@@ -45,7 +49,7 @@ impl Place {
     pub(crate) fn methods(self) -> &'static str {
         match self {
             Place::Hub => METHODS,
-            Place::Metadata | Place::Debug => "GET, HEAD, OPTIONS",
+            Place::Metadata | Place::Debug | Place::Subscriptions => "GET, HEAD, OPTIONS",
         }
     }
 }
@@ -68,6 +72,7 @@ pub(crate) async fn answer(
         Place::Metadata => metadata::document(config, shared.hub_url.as_deref()).ok_or(Problem::NotFound),
         Place::Debug if config.mercure_debug => Ok(debug::page()),
         Place::Debug => Err(Problem::NotFound),
+        Place::Subscriptions => subscriptions::subscriptions(shared, parts).await,
     }
 }
 

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, Uri, Version, header, r
 use std::net::IpAddr;
 
 /// Fields that pages may send (S-39); those that the settings add follow.
-const ALLOW_HEADERS: &str = "Accept, Authorization, Cache-Control, Content-Type, If-None-Match, Last-Event-ID, Prefer";
+const ALLOW_HEADERS: &str = "Accept, Authorization, Cache-Control, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, Prefer";
 /// Fields that pages may read.
 const EXPOSE_HEADERS: HeaderValue = HeaderValue::from_static("Mercure-Last-Event-ID, Last-Event-ID, Link, Retry-After");
 
@@ -261,7 +261,8 @@ impl Hosts {
         if !config.is_open() && public.is_none() {
             return None;
         }
-        let mut hosts = Hosts { names: public.into_iter().collect(), any_address: false };
+        let more = config.more_public_urls.iter().filter_map(|url| url_origin(url)).map(|origin| origin.host);
+        let mut hosts = Hosts { names: public.into_iter().chain(more).collect(), any_address: false };
         for name in listen.iter().chain(&config.hosts) {
             let name = match name.parse::<IpAddr>() {
                 Ok(IpAddr::V6(ip)) => format!("[{ip}]"),
@@ -445,7 +446,8 @@ mod tests {
         assert_eq!(
             marked(&config, &allowed("https://app.example"), false, true),
             "access-control-allow-credentials: true\n\
-             access-control-allow-headers: Accept, Authorization, Cache-Control, Content-Type, If-None-Match, Last-Event-ID, Prefer, X-Trace\n\
+             access-control-allow-headers: Accept, Authorization, Cache-Control, Content-Type, Idempotency-Key, If-None-Match, \
+             Last-Event-ID, Prefer, X-Trace\n\
              access-control-allow-methods: POST, OPTIONS\n\
              access-control-allow-origin: https://app.example\n\
              access-control-max-age: 600\n\
@@ -510,7 +512,9 @@ mod tests {
         let public = config(|config| {
             config.publish_keys = vec!["k".into()];
             config.public_url = Some("https://hub.example:8443/x".to_owned());
+            config.more_public_urls = texts(&["https://hub.example.org"]);
         });
+        assert!(status(&public, &local, "hub.example.org"));
         assert!(status(&public, &local, "hub.example") && !status(&public, &local, "anything.example"));
     }
 

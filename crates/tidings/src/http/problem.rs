@@ -4,7 +4,7 @@
 
 use super::response::{NO_STORE, ResponseBody};
 use crate::{
-    PublishError, StoreError,
+    KeyError, PublishError, StoreError,
     auth::{AuthError, Class, Dialect},
 };
 use bytes::Bytes;
@@ -36,6 +36,8 @@ pub(crate) enum Problem {
     FormNotUtf8,
     #[error("the query has an unknown name {name:?}; known here: {known}")]
     UnknownName { name: String, known: &'static str },
+    #[error("give either `since` or `last`, not both; a cursor (`last_event_id`) may stand beside one of them, and counts instead of it")]
+    TwoStarts,
     #[error("the query has `{0}` more than once")]
     RepeatedName(&'static str),
     #[error("`{name}` must be {allowed}, not {given:?}")]
@@ -48,8 +50,14 @@ pub(crate) enum Problem {
     Charset(String),
     #[error("send the body without `Content-Encoding`")]
     Encoding,
-    #[error("idempotency keys are not supported yet; leave `Idempotency-Key` out")]
-    Idempotency,
+    #[error("the `Idempotency-Key` must stand in double quotes, as in `Idempotency-Key: \"8e03978e-40d5-43dd-bc93-6894a57f9324\"`")]
+    BadKey,
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error("a stream of lines cannot have an `Idempotency-Key`, for its lines are published one by one; send the events as a JSON array")]
+    KeyOfLines,
+    #[error("{0}")]
+    KeyReused(String),
     #[error("the JSON is not an event: {0}")]
     Json(String),
     #[error("event {index} of the array is not one: {problem}")]
@@ -91,6 +99,10 @@ pub(crate) enum Problem {
     /// Rights that were refused, in the style of a dialect (M-408): RFC 6750, or 401 for everything.
     #[error("{0}")]
     Auth(AuthError, Dialect),
+    #[error("nobody has this subscription now")]
+    NoSubscription,
+    #[error("a subscription is of type `exact`, `urlpattern` or `uritemplate`")]
+    UnknownMatchType,
     #[error("the rights of this client have ended; get new ones")]
     Expired,
     #[error("{0}")]
@@ -147,12 +159,14 @@ impl Problem {
         const FORBIDDEN: Kind = (StatusCode::FORBIDDEN, "forbidden", "Not allowed");
         match self {
             P::NotFound => (StatusCode::NOT_FOUND, "not-found", "No such path"),
+            P::NoSubscription => (StatusCode::NOT_FOUND, "no-subscription", "No such subscription"),
             P::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The path does not have this method"),
             P::WrongHost(_) => (StatusCode::MISDIRECTED_REQUEST, "wrong-host", "The request is for another host"),
             P::ForeignOrigin(_) => (StatusCode::FORBIDDEN, "foreign-origin", "The origin is not allowed"),
             P::UnknownName { .. } => (StatusCode::BAD_REQUEST, "unknown-name", "The query has an unknown name"),
             P::PublishType | P::FormType | P::Charset(_) | P::Encoding => MEDIA_TYPE,
-            P::Idempotency => (StatusCode::BAD_REQUEST, "idempotency-unsupported", "Idempotency keys are not supported"),
+            P::BadKey | P::Key(_) | P::KeyOfLines => (StatusCode::BAD_REQUEST, "bad-idempotency-key", "The idempotency key cannot be used"),
+            P::KeyReused(_) => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The idempotency key was used before"),
             P::Event(error) if error.is_size() => TOO_LARGE,
             P::Event(_) | P::NoTopic | P::TwoTopics | P::Json(_) => (StatusCode::BAD_REQUEST, "bad-event", "This is not an event"),
             P::MercureForm | P::MercureNoTopic => (StatusCode::BAD_REQUEST, "bad-event", "This is not an event"),
@@ -164,6 +178,7 @@ impl Problem {
             | P::UnknownMatcher(_)
             | P::Matcher(_)
             | P::Pattern(_)
+            | P::UnknownMatchType
             | P::TooManyMatchers { .. } => (StatusCode::BAD_REQUEST, "bad-subscription", "This is not a subscription"),
             P::TooManyTopics { .. } | P::TooManyEvents { .. } | P::TooManyLines { .. } | P::BatchTooLarge { .. } => TOO_LARGE,
             P::BodyTooLong { .. } | P::DataTooLong { .. } | P::LineTooLong { .. } => TOO_LARGE,
@@ -183,7 +198,7 @@ impl Problem {
             P::NoSpace(_) => (StatusCode::INSUFFICIENT_STORAGE, "no-space", "The store is full"),
             P::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", "The store is not available"),
             P::Repeated(_) | P::NoHost | P::PathNotUtf8 | P::QueryNotUtf8 | P::FormNotUtf8 => MALFORMED,
-            P::RepeatedName(_) | P::Value { .. } => MALFORMED,
+            P::RepeatedName(_) | P::TwoStarts | P::Value { .. } => MALFORMED,
         }
     }
 
@@ -280,6 +295,7 @@ impl From<PublishError> for Problem {
             PublishError::DataTooLong { limit, .. } => Problem::DataTooLong { limit },
             PublishError::BatchTooLarge { events, bytes } => Problem::BatchTooLarge { events, bytes },
             PublishError::Overloaded(_) => Problem::Overloaded { retry_after: PUBLISH_RETRY_AFTER },
+            PublishError::KeyReused => Problem::KeyReused(error.to_string()),
             PublishError::ShuttingDown => Problem::ShuttingDown { retry_after: PUBLISH_RETRY_AFTER },
             PublishError::Store(error) => error.into(),
         }

@@ -1,4 +1,4 @@
-//! Publishing (N-1 ... N-5): a body becomes events, the answer names their ids.
+//! Publishing (N-1 ... N-6): a body becomes events, the answer names their ids.
 //!
 //! It knows the three forms of a publish request. What an event may say is decided in the core, who may publish by the grant, and how long
 //! a body may take in `http/body.rs`.
@@ -7,6 +7,7 @@
 
 use super::{
     body::{Incoming, Reader},
+    idempotency,
     json::{self, Draft, Recent},
     problem::Problem,
     query::{decode_path, url_pairs},
@@ -24,6 +25,12 @@ const KNOWN: &str = "`type`, `id`, `retry`, `private`, `topic`";
 pub(crate) async fn publish(hub: &Granted, parts: &Parts, topic: Option<&str>, body: Incoming) -> Result<Response<ResponseBody>, Problem> {
     let config = hub.hub().config();
     check_head(&parts.headers)?;
+    let key = idempotency::key(&parts.headers)?;
+    let publish = async |events: Vec<Event>| match &key {
+        _ if events.is_empty() => Ok(Vec::new()),
+        Some(key) => hub.publish_once(key, events).await,
+        None => hub.publish_batch(events).await,
+    };
     let query = parts.uri.query().unwrap_or_default();
     let body = Reader::new(body, config.request_time);
     let ids = match topic {
@@ -31,7 +38,7 @@ pub(crate) async fn publish(hub: &Granted, parts: &Parts, topic: Option<&str>, b
             let (topics, draft) = parse_query(decode_path(topic)?, query)?;
             let draft = read_data(config, body, draft).await?;
             let event = draft.into_event(json::topics(&topics, config.topics_per_event)?)?;
-            text_of(&[hub.publish(event).await?])
+            text_of(&publish(vec![event]).await?)
         }
         None => {
             if let Some((name, _)) = url_pairs(query)?.next() {
@@ -42,8 +49,10 @@ pub(crate) async fn publish(hub: &Granted, parts: &Parts, topic: Option<&str>, b
                     let limit = config.publish_body;
                     let text = text(body.all(limit, || Problem::BodyTooLong { limit }).await?)?;
                     let (events, _) = json::one_or_many(&text, config.topics_per_event)?;
-                    if events.is_empty() { Vec::new() } else { text_of(&hub.publish_batch(events).await?) }
+                    text_of(&publish(events).await?)
                 }
+                // Its lines are appended as they come, so there is no one answer that could be given again.
+                Some("application/x-ndjson") if key.is_some() => return Err(Problem::KeyOfLines),
                 Some("application/x-ndjson") => Lines::new(hub, config).run(body).await?,
                 _ => return Err(Problem::PublishType),
             }
@@ -58,10 +67,6 @@ pub(crate) fn check_head(headers: &HeaderMap) -> Result<(), Problem> {
     let encoded = headers.get(header::CONTENT_ENCODING).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"));
     if encoded {
         return Err(Problem::Encoding);
-    }
-    // Whoever sends one relies on it (N-6); publishing twice in silence would be worse than a refusal.
-    if headers.contains_key("idempotency-key") {
-        return Err(Problem::Idempotency);
     }
     Ok(())
 }
@@ -361,7 +366,35 @@ mod tests {
                 case("a surrogate in the data", "POST /publish/a", b"\xed\xa0\x80".to_vec(), 400, "must be valid UTF-8"),
                 case("huge data", "POST /publish/a", big, 413, "at most 1048576 bytes here"),
                 case("gzip", "POST /publish/a\nContent-Encoding: gzip", "x", 415, "without `Content-Encoding`"),
-                case("an idempotency key", "POST /publish/a\nIdempotency-Key: \"k\"", "x", 400, "leave `Idempotency-Key` out"),
+                case(
+                    "a bare idempotency key",
+                    "POST /publish/a\nIdempotency-Key: k",
+                    "x",
+                    400,
+                    "double quotes, as in `Idempotency-Key: \\\"8e03",
+                ),
+                case("an empty idempotency key", "POST /publish/a\nIdempotency-Key: \"\"", "x", 400, "must not be empty"),
+                case(
+                    "a long idempotency key",
+                    format!("POST /publish/a\nIdempotency-Key: \"{}\"", "x".repeat(257)),
+                    "x",
+                    400,
+                    "at most 256 bytes",
+                ),
+                case(
+                    "two idempotency keys",
+                    "POST /publish/a\nIdempotency-Key: \"a\"\nIdempotency-Key: \"a\"",
+                    "x",
+                    400,
+                    "more than one `idempotency-key`",
+                ),
+                case(
+                    "an idempotency key for a stream",
+                    "POST /publish\nContent-Type: application/x-ndjson\nIdempotency-Key: \"k\"",
+                    "{\"topic\":\"a\",\"data\":\"\"}\n",
+                    400,
+                    "send the events as a JSON array",
+                ),
                 case("no topic", "POST /publish\nContent-Type: application/x-www-form-urlencoded", "x", 415, "put the topic into the path"),
                 case("no topic and no type", "POST /publish/", "x", 415, "`application/json` or `application/x-ndjson`"),
                 case("JSON in UTF-16", "POST /publish\nContent-Type: application/json; charset=utf-16", "x", 415, "as UTF-8"),

@@ -14,9 +14,9 @@ use super::{
     query::{decode_path, pairs, url_pairs},
     response::ResponseBody,
 };
-use crate::{AfterGap, Config, EndStyle, Granted, HeartbeatForm, SubscribeError, Subscription, delivery::MayDetach};
+use crate::{AfterGap, Config, Cursor, EndStyle, Granted, HeartbeatForm, SubscribeError, Subscription, delivery::MayDetach};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Version, header, request::Parts};
-use tidings_core::{Matchers, TopicMatcher, limits};
+use tidings_core::{Matchers, TopicMatcher, limits, moment};
 
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 pub(crate) const STARTS_AFTER: HeaderName = HeaderName::from_static("mercure-last-event-id");
@@ -93,6 +93,7 @@ pub(crate) async fn open(
         }
         Err(SubscribeError::Expired) => Err(Problem::Expired),
         Err(SubscribeError::ShuttingDown) => refuse(parts, |retry_after| Problem::ShuttingDown { retry_after }),
+        Err(SubscribeError::TooMany) => refuse(parts, |retry_after| Problem::Overloaded { retry_after }),
         Err(SubscribeError::Store(error)) => refuse(parts, |_| error.into()),
     }
 }
@@ -102,6 +103,8 @@ pub(crate) async fn open(
 struct Question {
     matchers: Vec<TopicMatcher>,
     cursors: Cursors,
+    since: Setting<u64>,
+    last: Setting<usize>,
     prime: Setting<bool>,
     after_gap: Setting<AfterGap>,
     end: Setting<EndStyle>,
@@ -126,8 +129,12 @@ impl<T: Copy> Setting<T> {
         let Some(&(_, value)) = table.iter().find(|(text, _)| *text == given) else {
             return Err(Problem::Value { name, allowed, given: given.to_owned() });
         };
-        *(if in_body { &mut self.in_body } else { &mut self.in_url }) = Some(value);
+        self.put(value, in_body);
         Ok(())
+    }
+
+    fn put(&mut self, value: T, in_body: bool) {
+        *(if in_body { &mut self.in_body } else { &mut self.in_url }) = Some(value);
     }
 
     fn value(self) -> Option<T> {
@@ -150,6 +157,17 @@ impl Question {
                 if self.matchers.len() > config.matchers {
                     return Err(Problem::TooManyMatchers { limit: config.matchers });
                 }
+            }
+            "since" => {
+                let allowed = "a time as RFC 3339 writes it (`2026-11-25T12:00:00Z`) or milliseconds since 1970";
+                let moment = moment::parse(value).ok_or_else(|| Problem::Value { name: "since", allowed, given: value.to_owned() })?;
+                self.since.put(moment, in_body);
+            }
+            "last" => {
+                const { assert!(limits::LAST_EVENTS == 10_000, "the text below") };
+                let allowed = "a number of events from 0 to 10000";
+                let count = value.parse().ok().filter(|&count| count <= limits::LAST_EVENTS);
+                self.last.put(count.ok_or_else(|| Problem::Value { name: "last", allowed, given: value.to_owned() })?, in_body);
             }
             "prime" => {
                 let table = [("1", true), ("true", true), ("0", false), ("false", false)];
@@ -186,7 +204,17 @@ impl Question {
         }
         let matchers = if self.matchers.is_empty() { Matchers::all() } else { Matchers::new(self.matchers) };
         let mut subscription = Subscription::new(matchers);
-        subscription.cursor = self.cursors.choose(headers.get_all("last-event-id").iter().map(HeaderValue::as_bytes));
+        let begin = match (self.since.value(), self.last.value()) {
+            (Some(_), Some(_)) => return Err(Problem::TwoStarts),
+            (Some(moment), None) => Cursor::Since(moment),
+            (None, Some(count)) => Cursor::Last(count),
+            (None, None) => Cursor::Live,
+        };
+        // Clients add their cursor to the same URL when they reconnect, and then it says where they are.
+        subscription.cursor = match self.cursors.choose(headers.get_all("last-event-id").iter().map(HeaderValue::as_bytes)) {
+            Cursor::Live => begin,
+            cursor => cursor,
+        };
         subscription.topics_field = self.topics_field;
         subscription.prime = self.prime.value();
         subscription.after_gap = self.after_gap.value();
@@ -274,7 +302,6 @@ fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Cursor;
     use http::Request;
 
     fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -340,6 +367,28 @@ mod tests {
         assert_eq!(parse(None, "last_event_id=earliest", "").unwrap().cursor, Cursor::Earliest);
     }
 
+    /// N-12, S-18: where a stream starts that has no cursor, or one beside what the URL says.
+    #[test]
+    fn beginnings() {
+        let table: &[(&str, &str, Cursor)] = &[
+            ("since=1795608000000", "", Cursor::Since(1_795_608_000_000)),
+            ("since=2026-11-25T12:00:00Z", "", Cursor::Since(1_795_608_000_000)),
+            ("since=2026-11-25T13:00:00+01:00", "", Cursor::Since(1_795_608_000_000)),
+            ("since=2026-11-25T13:00:00%2B01:00", "", Cursor::Since(1_795_608_000_000)),
+            ("since=1&since=2", "", Cursor::Since(2)),
+            ("since=1", "since=2", Cursor::Since(1)),
+            ("last=10", "", Cursor::Last(10)),
+            ("", "last=0", Cursor::Last(0)),
+            ("last=10&last_event_id=x", "", Cursor::After("x".into())),
+            ("since=1&lastEventId=earliest", "", Cursor::Earliest),
+            ("since=1", "Last-Event-ID=x", Cursor::After("x".into())),
+            ("since=1&last_event_id=", "", Cursor::Since(1)),
+        ];
+        for (url, body, expected) in table {
+            assert_eq!(&parse(None, url, body).unwrap().cursor, expected, "{url} {body}");
+        }
+    }
+
     #[test]
     fn refusals() {
         let long = format!("topic={}", "x".repeat(limits::TOPIC + 1));
@@ -357,6 +406,16 @@ mod tests {
             (None, "end=", "`end` must be `clean` or `abort`"),
             (None, "after_gap=x", "`after_gap` must be `replay` or `live`"),
             (None, "fields=topics", "`fields` must be `topic`"),
+            (
+                None,
+                "since=yesterday",
+                "`since` must be a time as RFC 3339 writes it (`2026-11-25T12:00:00Z`) or milliseconds since 1970, not",
+            ),
+            (None, "since=", "`since` must be"),
+            (None, "last=10001", "`last` must be a number of events from 0 to 10000, not \"10001\""),
+            (None, "last=-1", "`last` must be"),
+            (None, "since=0&last=1", "give either `since` or `last`"),
+            (None, "since=0&last=1&last_event_id=x", "give either `since` or `last`"),
         ];
         for (prefix, query, detail) in table {
             let problem = parse(*prefix, query, "").unwrap_err();

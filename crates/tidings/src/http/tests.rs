@@ -232,6 +232,39 @@ async fn cursors() {
     }
 }
 
+/// N-12, N-13, N-13a, S-18, M-91: `since` and `last` beside a cursor, which counts instead; the header says where the stream starts.
+#[tokio::test]
+async fn since_and_last() {
+    let hub = hub(|_| {});
+    let service = hub.service();
+    let mut ids = Vec::new();
+    for n in 1..=3 {
+        ids.push(send(&service, request("POST /publish/a", format!("e{n}"))).await.text().trim_end().to_owned());
+    }
+    for (head, start, first, primed) in [
+        ("GET /subscribe/a?last=2".to_owned(), ids[0].as_str(), 2, true),
+        ("GET /subscribe/a?last=9".to_owned(), "earliest", 1, true),
+        ("GET /subscribe/a?last=2&prime=0".to_owned(), &ids[0], 2, false),
+        ("GET /subscribe/a?since=1970-01-01T00:00:00Z".to_owned(), "earliest", 1, true),
+        (format!("GET /subscribe/a?since=0&last_event_id={}", &ids[1][1..]), &ids[1], 3, false),
+        (format!("GET /subscribe/a?last=9\nLast-Event-ID: {}", ids[1]), &ids[1], 3, false),
+    ] {
+        let mut answer = get(&service, &head).await;
+        assert_eq!((answer.status, answer.header("mercure-last-event-id")), (200, Some(start)), "{head}");
+        let text = read_until(&mut answer.body, &format!("data: e3\nid: {}\n\n", ids[2])).await;
+        let sent: Vec<_> = (1..=3).filter(|n| text.contains(&format!("data: e{n}\n"))).collect();
+        assert_eq!(sent, (first..=3).collect::<Vec<_>>(), "{head}");
+        assert_eq!(text.matches("id:").count() > sent.len(), primed, "{head}: {text}");
+    }
+    let mut answer = get(&service, "GET /subscribe/a?last=0").await;
+    assert_eq!(answer.header("mercure-last-event-id"), Some(&*ids[2]));
+    assert!(read_until(&mut answer.body, "\n\n").await.ends_with(&format!("id: {}\n\n", ids[2])));
+    let answer = get(&service, "GET /subscribe/a?last=1&since=0").await;
+    assert_eq!(answer.status, 400);
+    let text = answer.text();
+    assert!(text.contains("give either `since` or `last`, not both") && text.contains("`last_event_id`"), "{text}");
+}
+
 /// N-13b, N-14, N-17: the settings reach the stream.
 #[tokio::test]
 async fn stream_settings() {

@@ -11,7 +11,7 @@ use std::{
     },
     time::Duration,
 };
-use tidings_core::{Record, Window, limits};
+use tidings_core::{EventId, Record, Window, limits};
 use tokio::sync::Notify;
 
 /// The window in front of the shards.
@@ -64,6 +64,12 @@ impl Log {
     pub(super) fn kept(&self) -> (usize, usize) {
         let window = self.window();
         (window.len(), window.bytes())
+    }
+
+    /// The id of the newest event, if it came since the hub was started.
+    pub(super) fn newest_id(&self) -> Option<EventId> {
+        let window = self.window();
+        window.get(window.head()).map(|record| record.id())
     }
 
     /// Appends what a store has kept.

@@ -1,7 +1,10 @@
 //! What a reader asks for: topics, a place to start, and how the stream is to behave. It knows no rights and no store.
 
+use super::register::Told;
 use crate::{AfterGap, EndStyle, HeartbeatForm, LagPolicy};
 use tidings_core::Matchers;
+#[cfg(doc)]
+use tidings_core::limits;
 
 /// Where a stream starts.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -14,6 +17,12 @@ pub enum Cursor {
     /// After the event with this id: as a client sent it, minted (with or without `#`) or a publisher's. `earliest` means
     /// [`Cursor::Earliest`], and the empty id [`Cursor::Live`].
     After(String),
+    /// With the kept events accepted at this moment or later, in milliseconds since 1970. If some of those may have been removed that
+    /// this reader could have had, the stream begins with a gap.
+    Since(u64),
+    /// With the newest kept events that this reader may have, so many of them; at most [`limits::LAST_EVENTS`], more count as that.
+    /// There are fewer if fewer are kept, or found among the newest [`limits::LAST_SCAN`] that it could be.
+    Last(usize),
 }
 
 /// What to subscribe to, and how.
@@ -22,6 +31,10 @@ pub enum Cursor {
 pub struct Subscription {
     /// The topics.
     pub matchers: Matchers,
+    /// Topics asked for in the older dialect of Mercure: events about subscriptions come in its view to them (M-405).
+    pub(crate) older: Matchers,
+    /// What presence tells of it: nothing, but on the Mercure path.
+    pub(crate) told: Vec<Told>,
     /// Where to start.
     pub cursor: Cursor,
     /// Whether events name their topics (`topics` field lines, N-13b). Always on for [`crate::Granted::subscribe`].
@@ -46,6 +59,8 @@ impl Subscription {
     pub fn new(matchers: impl Into<Matchers>) -> Self {
         Subscription {
             matchers: matchers.into(),
+            older: Matchers::none(),
+            told: Vec::new(),
             cursor: Cursor::Live,
             topics_field: false,
             prime: None,
@@ -61,6 +76,18 @@ impl Subscription {
     #[must_use]
     pub fn from_cursor(self, cursor: Cursor) -> Self {
         Subscription { cursor, ..self }
+    }
+
+    /// The same from a moment on, in milliseconds since 1970.
+    #[must_use]
+    pub fn since(self, moment: u64) -> Self {
+        self.from_cursor(Cursor::Since(moment))
+    }
+
+    /// The same with the newest events first, so many of them.
+    #[must_use]
+    pub fn last(self, count: usize) -> Self {
+        self.from_cursor(Cursor::Last(count))
     }
 
     /// The same after an event, by its id.

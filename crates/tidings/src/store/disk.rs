@@ -11,7 +11,9 @@ mod files;
 mod format;
 mod index;
 mod keeper;
+mod keyring;
 mod log;
+mod places;
 mod recovery;
 mod scan;
 mod segment;
@@ -22,10 +24,11 @@ mod state;
 mod trials;
 mod writer;
 
-use super::{Bounds, EventStore, Follower, PageLimits, Promises, StoreError, StoreFuture, StoreReport};
+use super::{Bounds, EventStore, Follower, KeyWindow, Once, OnceKey, PageLimits, Promises, StoreError, StoreFuture, StoreReport};
 use cached::Cached;
 use files::{Directory, Files, TakeError};
 use keeper::Keeper;
+use keyring::Keyring;
 use log::Log;
 use recovery::{Recovered, recover};
 use state::Durable;
@@ -68,6 +71,8 @@ pub struct DiskOptions {
     pub retention_age: Option<Duration>,
     /// Bytes after which a new segment is begun, from 64 KiB to 1 GiB.
     pub segment_bytes: u64,
+    /// How long the keys of appends count, and how many (N-6). They outlive the events: retention has no part in it.
+    pub keys: KeyWindow,
 }
 
 impl Default for DiskOptions {
@@ -78,6 +83,7 @@ impl Default for DiskOptions {
             retention_events: u64::MAX,
             retention_age: Some(Duration::from_millis(limits::RETENTION_MS)),
             segment_bytes: limits::SEGMENT_BYTES,
+            keys: KeyWindow::default(),
         }
     }
 }
@@ -117,6 +123,7 @@ pub enum OpenError {
 pub struct DiskStore {
     log: Arc<Log>,
     queue: Arc<Queue>,
+    keyring: Arc<Keyring>,
     follower: Arc<OnceLock<Follower>>,
     durable: bool,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -132,14 +139,16 @@ struct Parts {
 }
 
 fn assemble(files: Arc<dyn Files>, options: DiskOptions, finished: Box<dyn Fn() + Send>) -> io::Result<Parts> {
-    let Recovered { epoch, durable, view, prior, kept, accepted_at, torn } = recover(&files, &options)?;
+    let Recovered { epoch, durable, view, keyring, prior, kept, accepted_at, torn } = recover(&files, &options)?;
     let given = view.head;
     let log = Arc::new(Log::new(Arc::new(Cached::new(files)), epoch, &options, view));
     let durable: Arc<Durable> = Arc::new(durable);
-    let keeper = Keeper::new(log.clone(), durable.clone(), options.clone());
+    let keyring = Arc::new(keyring);
+    let keeper = Keeper::new(log.clone(), durable.clone(), keyring.clone(), options.clone());
     let writer = Writer {
         log: log.clone(),
         durable,
+        keyring,
         queue: Arc::default(),
         follower: Arc::default(),
         options,
@@ -173,11 +182,11 @@ impl DiskStore {
             let _ = tell.send(());
         });
         let Parts { log, writer, keeper, torn } = assemble(Arc::new(directory), options, finished).map_err(io)?;
-        let (queue, follower) = (writer.queue.clone(), writer.follower.clone());
+        let (queue, follower, keyring) = (writer.queue.clone(), writer.follower.clone(), writer.keyring.clone());
         let thread = |name: &str| std::thread::Builder::new().name(name.into());
         let keeper = thread("log-keeper").spawn(move || keeper.run(&told)).map_err(io)?;
         let writer = thread("log-writer").spawn(move || writer.run()).map_err(io)?;
-        Ok(DiskStore { log, queue, follower, durable, threads: Mutex::new(vec![writer, keeper]), torn })
+        Ok(DiskStore { log, queue, keyring, follower, durable, threads: Mutex::new(vec![writer, keeper]), torn })
     }
 
     /// Closes the log: what was accepted is written and synced, and the next start need not read anything through. Waits for the disk.
@@ -187,6 +196,20 @@ impl DiskStore {
         for thread in threads {
             // One that panicked has said so.
             let _ = thread.join();
+        }
+    }
+
+    /// Hands an append to the writer, and waits for its answer.
+    fn push(&self, drafts: Vec<Draft>, key: Option<OnceKey>, now: u64) -> impl Future<Output = Result<Once, StoreError>> + Send + use<> {
+        let (answer, answered) = oneshot::channel();
+        let pushed = if drafts.iter().map(Draft::cost).sum::<usize>() > LARGEST {
+            Err(StoreError::Unavailable(format!("an append may have at most {LARGEST} bytes")))
+        } else {
+            self.queue.push(Waiting { drafts, key, now, answer })
+        };
+        async move {
+            pushed?;
+            answered.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the log failed".into())))
         }
     }
 
@@ -219,16 +242,17 @@ impl EventStore for DiskStore {
     }
 
     fn append(&self, batch: Vec<Draft>, now: u64) -> StoreFuture<'_, Vec<EventId>> {
-        let (answer, answered) = oneshot::channel();
-        let pushed = if batch.iter().map(Draft::cost).sum::<usize>() > LARGEST {
-            Err(StoreError::Unavailable(format!("an append may have at most {LARGEST} bytes")))
-        } else {
-            self.queue.push(Waiting { drafts: batch, now, answer })
-        };
+        let kept = self.push(batch, None, now);
         Box::pin(async move {
-            pushed?;
-            answered.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the log failed".into())))
+            match kept.await? {
+                Once::Kept(ids) | Once::Before(ids) => Ok(ids),
+                Once::Other => Err(StoreError::Unavailable("an append without a key cannot be another's".into())),
+            }
         })
+    }
+
+    fn append_once(&self, batch: Vec<Draft>, key: OnceKey, now: u64) -> StoreFuture<'_, Once> {
+        Box::pin(self.push(batch, Some(key), now))
     }
 
     fn read_after<'a>(&'a self, after: u64, up_to: u64, filter: &'a Filter, limits: PageLimits) -> StoreFuture<'a, Page> {
@@ -242,6 +266,16 @@ impl EventStore for DiskStore {
         }
         let filter = filter.clone();
         self.read(move |log| log.missing_after(after, &filter))
+    }
+
+    fn since<'a>(&'a self, moment: u64, filter: &'a Filter) -> StoreFuture<'a, (u64, Option<GapReason>)> {
+        let filter = filter.clone();
+        self.read(move |log| log.since(moment, &filter))
+    }
+
+    fn last<'a>(&'a self, count: usize, filter: &'a Filter) -> StoreFuture<'a, u64> {
+        let filter = filter.clone();
+        self.read(move |log| log.last(count, &filter))
     }
 
     fn resolve<'a>(&'a self, id: &'a str) -> StoreFuture<'a, Option<Position>> {
@@ -261,7 +295,7 @@ impl EventStore for DiskStore {
 
     fn report(&self) -> StoreReport {
         let (bytes, damaged_gaps) = self.log.sizes();
-        StoreReport { refusing: self.queue.refusing(), bytes, torn_bytes: self.torn, damaged_gaps }
+        StoreReport { refusing: self.queue.refusing(), bytes, torn_bytes: self.torn, damaged_gaps, keys: self.keyring.table().len() as u64 }
     }
 
     fn follow(&self, follower: Follower) {

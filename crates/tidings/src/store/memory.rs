@@ -1,6 +1,9 @@
 //! A store in memory: a bounded ring, for tests, for embedding and for ephemeral hubs. It promises nothing beyond the process's life.
 
-use super::{Bounds, EventStore, Follower, PageLimits, Promises, StoreFuture};
+use super::{
+    Bounds, EventStore, Follower, KeyWindow, Once, OnceKey, PageLimits, Promises, StoreFuture, StoreReport,
+    keys::{Entry, Keys, ids},
+};
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     fmt,
@@ -32,6 +35,9 @@ struct Log {
     /// Newest event of each topic that has one.
     topics: BTreeMap<Topic, u64>,
     accepted_at: u64,
+    keys: Keys,
+    /// When the newest event was accepted that is gone.
+    evicted_at: u64,
 }
 
 impl MemoryStore {
@@ -44,8 +50,34 @@ impl MemoryStore {
             ids: HashMap::new(),
             topics: BTreeMap::new(),
             accepted_at: 0,
+            keys: Keys::new(KeyWindow::default()),
+            evicted_at: 0,
         };
         Ok(MemoryStore { epoch, log: Mutex::new(log), follower: OnceLock::new() })
+    }
+
+    /// Remembers keys for another time or number than by default (N-6).
+    #[must_use]
+    pub fn key_window(self, window: KeyWindow) -> MemoryStore {
+        self.log().keys = Keys::new(window);
+        self
+    }
+
+    /// Appends under the lock, so that whoever follows gets the batches in the order of the log.
+    fn append_to(&self, log: &mut Log, batch: Vec<Draft>, now: u64) -> Vec<Arc<Record>> {
+        log.accepted_at = log.accepted_at.max(now);
+        let (mut sequence, accepted_at) = (log.window.head(), log.accepted_at);
+        let seal = |draft: Draft| {
+            sequence += 1;
+            Arc::new(draft.seal(Position { epoch: self.epoch, sequence }, accepted_at))
+        };
+        let records: Vec<Arc<Record>> = batch.into_iter().map(seal).collect();
+        log.push(&records);
+        log.keys.forget(accepted_at);
+        if let Some(follower) = self.follower.get() {
+            follower(&records);
+        }
+        records
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -58,7 +90,7 @@ impl Log {
     /// Appends records in order. Of those in a row with the same topics only the last is the topics' newest, both where they come in and
     /// where they leave.
     fn push(&mut self, records: &[Arc<Record>]) {
-        let Log { window, evicted, ids, topics, .. } = self;
+        let Log { window, evicted, ids, topics, evicted_at, .. } = self;
         let mut left: Option<Arc<Record>> = None;
         for run in records.chunk_by(|one, next| one.topics() == next.topics()) {
             let newest = &run[run.len() - 1];
@@ -74,6 +106,7 @@ impl Log {
                 }
                 window.push(record.clone(), |old| {
                     evicted.push(&old);
+                    *evicted_at = old.accepted_at();
                     if let Some(id) = old.publisher_id() {
                         forget_id(ids, id);
                     }
@@ -124,21 +157,26 @@ impl EventStore for MemoryStore {
     }
 
     fn append(&self, batch: Vec<Draft>, now: u64) -> StoreFuture<'_, Vec<EventId>> {
-        let mut log = self.log();
-        log.accepted_at = log.accepted_at.max(now);
-        let (mut sequence, accepted_at) = (log.window.head(), log.accepted_at);
-        let seal = |draft: Draft| {
-            sequence += 1;
-            Arc::new(draft.seal(Position { epoch: self.epoch, sequence }, accepted_at))
-        };
-        let records: Vec<Arc<Record>> = batch.into_iter().map(seal).collect();
-        log.push(&records);
-        // Under the lock: whoever follows gets the batches in the order of the log.
-        if let Some(follower) = self.follower.get() {
-            follower(&records);
-        }
-        drop(log);
+        let records = self.append_to(&mut self.log(), batch, now);
         Box::pin(ready(Ok(records.iter().map(|record| record.id()).collect())))
+    }
+
+    fn append_once(&self, batch: Vec<Draft>, key: OnceKey, now: u64) -> StoreFuture<'_, Once> {
+        let mut log = self.log();
+        let outcome = match log.keys.find(&key.name, now.max(log.accepted_at)) {
+            Some(entry) if entry.key == key => Once::Before(ids(self.epoch, entry.first, &batch)),
+            Some(_) => Once::Other,
+            None => {
+                let records = self.append_to(&mut log, batch, now);
+                if let Some(first) = records.first() {
+                    let (first, at) = (first.position().sequence, log.accepted_at);
+                    log.keys.push(Entry { key, first, at });
+                }
+                Once::Kept(records.iter().map(|record| record.id()).collect())
+            }
+        };
+        drop(log);
+        Box::pin(ready(Ok(outcome)))
     }
 
     fn read_after<'a>(&'a self, after: u64, up_to: u64, filter: &'a Filter, limits: PageLimits) -> StoreFuture<'a, Page> {
@@ -168,6 +206,28 @@ impl EventStore for MemoryStore {
         Box::pin(ready(Ok(self.log().evicted.may_miss(after, filter).then_some(GapReason::Evicted))))
     }
 
+    fn since<'a>(&'a self, moment: u64, filter: &'a Filter) -> StoreFuture<'a, (u64, Option<GapReason>)> {
+        let log = self.log();
+        let missing = log.window.floor() > 0 && log.evicted_at >= moment && log.evicted.may_miss(0, filter);
+        Box::pin(ready(Ok((log.window.before(moment), missing.then_some(GapReason::Evicted)))))
+    }
+
+    fn last<'a>(&'a self, count: usize, filter: &'a Filter) -> StoreFuture<'a, u64> {
+        let log = self.log();
+        if count == 0 {
+            return Box::pin(ready(Ok(log.window.head())));
+        }
+        let (mut left, mut after) = (count, log.window.floor());
+        for record in log.window.after(0).rev().take(limits::LAST_SCAN) {
+            after = record.position().sequence - 1;
+            left -= usize::from(filter.wants_record(record));
+            if left == 0 {
+                break;
+            }
+        }
+        Box::pin(ready(Ok(after)))
+    }
+
     fn resolve<'a>(&'a self, id: &'a str) -> StoreFuture<'a, Option<Position>> {
         let sequence = self.log().ids.get(id).and_then(|places| places.front().copied());
         Box::pin(ready(Ok(sequence.map(|sequence| Position { epoch: self.epoch, sequence }))))
@@ -185,6 +245,10 @@ impl EventStore for MemoryStore {
         let range = log.topics.range::<str, _>((from, Bound::Unbounded));
         let topics = range.filter_map(|(topic, &sequence)| Some((topic.clone(), log.id_at(sequence)?))).take(limit).collect();
         Box::pin(ready(Ok(topics)))
+    }
+
+    fn report(&self) -> StoreReport {
+        StoreReport { keys: self.log().keys.len() as u64, ..StoreReport::default() }
     }
 
     fn follow(&self, follower: Follower) {

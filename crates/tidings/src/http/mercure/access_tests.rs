@@ -158,13 +158,14 @@ async fn metadata() {
     let full = named(|config| {
         config.resource = Some("urn:hub".to_owned());
         config.cookie_name = Some("session".to_owned());
+        config.subscriptions = true;
         let mut server = crate::Issuer::new(Some("https://as.example".to_owned()));
         server.authorization_server = true;
         config.issuers = vec![server, crate::Issuer::new(Some("https://other.example".to_owned()))];
     });
     let text = get(&full.service(), path).await.text();
     assert!(text.starts_with(r#"{"resource":"urn:hub","authorization_servers":["https://as.example"],"#), "{text}");
-    assert!(text.ends_with(r#""mercure_cookie":"session"}"#), "{text}");
+    assert!(text.ends_with(r#""mercure_cookie":"session","mercure_subscriptions":true}"#), "{text}");
 
     let there = "resource_metadata=\"https://hub.example/.well-known/oauth-protected-resource/.well-known/mercure\"";
     for (field, challenge) in

@@ -23,6 +23,9 @@ struct Document<'a> {
     authorization_details_types_supported: [&'static str; 1],
     bearer_methods_supported: [&'static str; 1],
     mercure_cookie: &'a str,
+    /// Whether presence is told (M-109).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    mercure_subscriptions: bool,
 }
 
 /// The document of a hub at this URL. `None` without dialect 8, for the document is how clients tell that it is spoken (M-13).
@@ -36,6 +39,7 @@ pub(super) fn document(config: &Config, hub_url: Option<&str>) -> Option<Respons
         authorization_details_types_supported: [DETAILS_TYPE],
         bearer_methods_supported: ["header"],
         mercure_cookie: config.cookie_name.as_deref().unwrap_or("__Secure-mercure_access_token"),
+        mercure_subscriptions: config.subscriptions,
     };
     // Strings always serialise.
     Some(answer(JSON, serde_json::to_vec(&document).unwrap_or_default()))

@@ -8,10 +8,11 @@ use crate::{
     auth::{Access, Dialect},
     http::{
         body::{Incoming, Reader},
-        json,
+        idempotency, json,
         publish::{check_head, media_type},
         query::pairs,
         response::{PLAIN_TEXT, ResponseBody, answer},
+        scope,
     },
 };
 use http::{Response, request::Parts};
@@ -28,6 +29,7 @@ pub(super) async fn publish(
 ) -> Result<Response<ResponseBody>, Problem> {
     let config = hub.config();
     check_head(&parts.headers)?;
+    let key = idempotency::key(&parts.headers)?;
     // Another type carries no form, and so no topic (M-323).
     if media_type(&parts.headers)?.as_deref() != Some("application/x-www-form-urlencoded") {
         return Err(Problem::MercureForm);
@@ -39,9 +41,14 @@ pub(super) async fn publish(
         let granted = access.grant.publish.matches(topic);
         if granted { Ok(()) } else { Err(Problem::Auth(access.insufficient(), dialect)) }
     })?;
-    let id = hub.with(access.grant).publish(event).await?;
+    let scope = scope("mercure", &access);
+    let hub = hub.with(access.grant).in_scope(scope);
+    let ids = match key {
+        Some(key) => hub.publish_once(&key, vec![event]).await?,
+        None => vec![hub.publish(event).await?],
+    };
     // Exactly the id (M-49): unlike the native routes, without a line end.
-    Ok(answer(PLAIN_TEXT, id.as_str().to_owned()))
+    Ok(answer(PLAIN_TEXT, ids.first().map(|id| id.as_str().to_owned()).unwrap_or_default()))
 }
 
 /// A form as it was sent; unknown names are ignored (M-48), and of repeated ones the first counts (M-323).

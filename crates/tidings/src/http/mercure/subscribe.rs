@@ -6,7 +6,7 @@
 use super::{Problem, access, usual};
 use crate::{
     Config, Hub, LagPolicy, Subscription,
-    auth::{Dialect, Role},
+    auth::{Access, Dialect, Role},
     http::{
         Shared,
         body::Incoming,
@@ -15,9 +15,10 @@ use crate::{
         response::ResponseBody,
         subscribe::{STARTS_AFTER, open, read_form},
     },
+    hub::Told,
 };
 use http::{HeaderName, HeaderValue, Response, request::Parts};
-use tidings_core::{Matchers, TopicMatcher};
+use tidings_core::{Key, Matchers, TopicMatcher, presence::MatchType};
 
 /// The name of dialect 7 for [`STARTS_AFTER`] (M-211).
 const STARTS_AFTER_7: HeaderName = HeaderName::from_static("last-event-id");
@@ -41,7 +42,7 @@ pub(super) async fn subscribe(shared: &Shared, parts: &Parts, body: Option<Incom
     }
     let cursor_given = question.cursors.any() || parts.headers.contains_key(STARTS_AFTER_7);
     let dialect_7 = question.selectors > 0 || question.cursors.any_of_dialect_7();
-    let subscription = question.into_subscription(config, parts)?;
+    let subscription = question.into_subscription(config, parts, &access)?;
     let hub = shared.hub.with(access.grant);
     open(&hub, parts, subscription, |headers, start| {
         if !cursor_given {
@@ -81,6 +82,10 @@ fn is_reserved(name: &str) -> bool {
 #[derive(Default)]
 struct Question {
     matchers: Vec<TopicMatcher>,
+    /// Those of parameters of dialect 7.
+    older: Vec<TopicMatcher>,
+    /// All of them as they were written, for presence (M-97).
+    written: Vec<(MatchType, String)>,
     /// Parameters of dialect 7.
     selectors: usize,
     /// Parameters of dialect 8.
@@ -97,7 +102,10 @@ impl Question {
             "topic" => {
                 self.selectors += 1;
                 within(self.selectors, config.mercure_selectors)?;
-                self.matchers.push(TopicMatcher::template(value).map_err(Problem::Matcher)?);
+                let selector = TopicMatcher::template(value).map_err(Problem::Matcher)?;
+                let of = if matches!(selector.key(), Key::Head(_)) { MatchType::UriTemplate } else { MatchType::Exact };
+                self.written.push((of, value.to_owned()));
+                self.older.push(selector);
             }
             _ if is_reserved(name) && !dialects.eight() => return Err(Problem::MatchParameter),
             "match" | "match_exact" => {
@@ -106,11 +114,13 @@ impl Question {
                 // Without an expression a selector is one topic, and may be empty or longer than any topic (M-337).
                 let exact = if value.contains('{') { TopicMatcher::exact(value) } else { TopicMatcher::template(value) };
                 self.matchers.push(exact.map_err(Problem::Matcher)?);
+                self.written.push((MatchType::Exact, value.to_owned()));
             }
             "match_urlpattern" => {
                 self.matches += 1;
                 within(self.matches, config.matchers)?;
                 self.matchers.push(TopicMatcher::url_pattern(value, hub.url_patterns())?);
+                self.written.push((MatchType::UrlPattern, value.to_owned()));
             }
             _ if is_reserved(name) => return Err(Problem::UnknownMatcher(name.to_owned())),
             _ => {
@@ -120,11 +130,19 @@ impl Question {
         Ok(())
     }
 
-    fn into_subscription(self, config: &Config, parts: &Parts) -> Result<Subscription, Problem> {
+    fn into_subscription(self, config: &Config, parts: &Parts, access: &Access) -> Result<Subscription, Problem> {
         if self.selectors + self.matches == 0 {
             return Err(if config.mercure_dialects.eight() { Problem::NoMatcher } else { Problem::NoSelector });
         }
         let mut subscription = Subscription::new(Matchers::new(self.matchers));
+        subscription.older = Matchers::new(self.older);
+        if config.subscriptions {
+            let told = |(match_type, matcher): (MatchType, String)| {
+                let payload = access.payload(&matcher).cloned();
+                Told { match_type, matcher: matcher.into(), payload }
+            };
+            subscription.told = self.written.into_iter().map(told).collect();
+        }
         subscription.cursor = self.cursors.choose(parts.headers.get_all(STARTS_AFTER_7).iter().map(HeaderValue::as_bytes));
         subscription.topics_field = config.mercure_topics_field && self.matches > 0;
         subscription.prime = Some(false);

@@ -9,7 +9,7 @@ use super::{
     simulated::{Random, Simulated},
     writer::{Waiting, Writer},
 };
-use crate::store::{PageLimits, StoreError};
+use crate::store::{Once, PageLimits, StoreError};
 use std::{collections::BTreeMap, sync::Arc};
 use tidings_core::{Event, EventId, Filter, GapReason, Grant, Matchers, Record, TopicMatcher};
 use tokio::sync::oneshot;
@@ -24,8 +24,11 @@ fn open(disk: &Simulated) -> Parts {
 fn append(writer: &mut Writer, events: Vec<Event>) -> Result<Vec<EventId>, StoreError> {
     let (answer, mut answered) = oneshot::channel();
     writer.refusing = None;
-    writer.commit(vec![Waiting { drafts: events.into_iter().map(Record::draft).collect(), now: 1, answer }]);
-    answered.try_recv().expect("an answer")
+    writer.commit(vec![Waiting { drafts: events.into_iter().map(Record::draft).collect(), key: None, now: 1, answer }]);
+    answered.try_recv().expect("an answer").map(|once| match once {
+        Once::Kept(ids) | Once::Before(ids) => ids,
+        Once::Other => panic!("no key"),
+    })
 }
 
 /// A log of several segments, single events and batches, closed properly or not.
@@ -209,7 +212,7 @@ fn it_recovers_without_a_publish() {
     let thread = std::thread::spawn(move || writer.run());
     disk.fail_one_in(1);
     let (answer, answered) = oneshot::channel();
-    queue.push(Waiting { drafts: vec![Record::draft(Event::new("a", "1").unwrap())], now: 1, answer }).unwrap();
+    queue.push(Waiting { drafts: vec![Record::draft(Event::new("a", "1").unwrap())], key: None, now: 1, answer }).unwrap();
     assert!(answered.blocking_recv().unwrap().is_err());
     assert!(queue.refusing().is_some());
     disk.fail_one_in(0);

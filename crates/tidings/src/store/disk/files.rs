@@ -25,6 +25,8 @@ pub(super) enum Why {
     StateName,
     /// What was recovered, before anybody reads it.
     Recovered,
+    /// Keys of a segment, before it is removed.
+    Carried,
 }
 
 /// A directory of files without folders.

@@ -1,5 +1,7 @@
 //! The bytes of segments and of the state, as `docs/formats/log.md` draws them. It knows no file.
 
+use super::keyring::KEY;
+use crate::store::OnceKey;
 use std::io;
 use tidings_core::{Epoch, GapReason, Position, Record, Topic};
 
@@ -109,8 +111,15 @@ pub(super) struct AppendHeader {
 }
 
 impl AppendHeader {
-    /// Appends header and records, and says where each record begins behind the beginning of `to`.
-    pub(super) fn put<'a>(self, seed: u32, to: &mut Vec<u8>, records: impl Iterator<Item = &'a Record>, mut placed: impl FnMut(usize)) {
+    /// Appends header, key and records, and says where each record begins behind the beginning of `to`.
+    pub(super) fn put<'a>(
+        self,
+        seed: u32,
+        to: &mut Vec<u8>,
+        key: Option<OnceKey>,
+        records: impl Iterator<Item = &'a Record>,
+        mut placed: impl FnMut(usize),
+    ) {
         let from = to.len();
         to.extend(APPEND_MAGIC);
         to.extend([0; 8]);
@@ -119,7 +128,10 @@ impl AppendHeader {
             to.extend(number.to_le_bytes());
         }
         to.extend(self.count.to_le_bytes());
-        to.extend(self.key_len.to_le_bytes());
+        to.extend(key.map_or(0, |_| KEY as u32).to_le_bytes());
+        if let Some(key) = key {
+            key.put(to);
+        }
         for record in records {
             placed(to.len());
             put_event(seed, to, record);
@@ -349,6 +361,11 @@ pub(super) fn segment_name(serial: u64) -> String {
 /// The name of its index.
 pub(super) fn index_name(serial: u64) -> String {
     format!("{serial:016x}.index")
+}
+
+/// The name of the file with its keys.
+pub(super) fn keys_name(serial: u64) -> String {
+    format!("{serial:016x}.keys")
 }
 
 /// The serial of a file with this ending.

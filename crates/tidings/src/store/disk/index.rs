@@ -183,7 +183,7 @@ impl MemoryIndex {
         for section in topics.iter().chain(&ids) {
             contents.extend((section.len() as u32).to_le_bytes());
         }
-        contents.extend([0; 4]);
+        contents.extend(about.keys.to_le_bytes());
         contents.extend(self.offsets.iter().flat_map(|offset| offset.to_le_bytes()));
         for section in topics.iter().chain(&ids) {
             contents.extend(section);
@@ -251,6 +251,8 @@ pub(super) struct About {
     pub(super) len: u64,
     pub(super) accepted_at: u64,
     pub(super) count: u32,
+    /// Appends with a key, which are in a file of their own.
+    pub(super) keys: u32,
 }
 
 /// The index of a finished segment, in its file: what is kept of it in memory.
@@ -287,6 +289,7 @@ impl FileIndex {
             len: u64_at(&header, 24),
             accepted_at: u64_at(&header, 32),
             count: u32_at(&header, 40),
+            keys: u32_at(&header, 68),
         };
         let mut at = HEADER as u64 + 4 * u64::from(about.count);
         let mut section = |n: usize| {
@@ -459,7 +462,7 @@ mod tests {
                 let position = Position { epoch: Epoch(1), sequence: n as u64 + 1 };
                 index.push(n as u32 * 7, &Record::draft(event).seal(position, 0));
             }
-            let about = About { epoch: Epoch(1), first: 1, len: 9, accepted_at: 3, count: events.len() as u32 };
+            let about = About { epoch: Epoch(1), first: 1, len: 9, accepted_at: 3, count: events.len() as u32, keys: 0 };
             index.save(&files, 5, &about).unwrap();
             let file = FileIndex::open(&files, 5).unwrap();
             prop_assert_eq!(file.about, about);

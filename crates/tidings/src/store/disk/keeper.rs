@@ -7,6 +7,7 @@ use super::{
     files::{File, Files},
     format::{FOOTER, index_name, segment_name},
     index::{About, FileIndex},
+    keyring::Keyring,
     log::Log,
     scan::{End, scan},
     segment::{Kept, Segment},
@@ -28,6 +29,7 @@ const JUMP: Duration = Duration::from_hours(1);
 pub(super) struct Keeper {
     log: Arc<Log>,
     durable: Arc<Durable>,
+    keyring: Arc<Keyring>,
     options: DiskOptions,
     /// Both clocks when it began.
     began: (Instant, Duration),
@@ -39,8 +41,8 @@ fn wall() -> Duration {
 }
 
 impl Keeper {
-    pub(super) fn new(log: Arc<Log>, durable: Arc<Durable>, options: DiskOptions) -> Keeper {
-        Keeper { log, durable, options, began: (Instant::now(), wall()), jumped: false }
+    pub(super) fn new(log: Arc<Log>, durable: Arc<Durable>, keyring: Arc<Keyring>, options: DiskOptions) -> Keeper {
+        Keeper { log, durable, keyring, options, began: (Instant::now(), wall()), jumped: false }
     }
 
     /// Works whenever it is told to, and now and then, until nobody is left to tell it.
@@ -78,21 +80,26 @@ impl Keeper {
         if let Err(error) = self.retain(now) {
             tracing::warn!(%error, "old events could not be removed");
         }
+        self.keyring.clean(&*self.log.files, now);
     }
 
     fn write_indexes(&self) -> io::Result<()> {
         let segments: Vec<Arc<Segment>> = self.log.view().segments.iter().cloned().collect();
         for segment in segments {
             let Kept::Memory(index) = segment.kept() else { continue };
+            let (serial, first) = (segment.header.serial, segment.header.first);
+            // Before the index, which says that they are there.
+            let keys = self.keyring.write(&*self.log.files, serial, first, segment.last)?;
             let about = About {
                 epoch: self.log.epoch,
-                first: segment.header.first,
+                first,
                 len: segment.len,
                 accepted_at: segment.accepted_at,
                 count: segment.count() as u32,
+                keys,
             };
-            index.save(&*self.log.files, segment.header.serial, &about)?;
-            segment.set_kept(Kept::File(Arc::new(FileIndex::open(&*self.log.files, segment.header.serial)?)));
+            index.save(&*self.log.files, serial, &about)?;
+            segment.set_kept(Kept::File(Arc::new(FileIndex::open(&*self.log.files, serial)?)));
         }
         Ok(())
     }
@@ -115,20 +122,23 @@ impl Keeper {
             if total <= self.options.retention_bytes && !too_old && segment.last > floor {
                 break;
             }
-            self.remove(&segment)?;
+            self.remove(&segment, now)?;
             total -= sizes.pop_front().unwrap_or(0);
         }
         Ok(())
     }
 
-    /// Removes the oldest segment. What it held is remembered by audience, and that it is gone is on disk before it is gone.
-    fn remove(&self, segment: &Segment) -> io::Result<()> {
+    /// Removes the oldest segment. What it held is remembered by audience and by key, and that it is gone is on disk before it is gone.
+    fn remove(&self, segment: &Segment, now: Option<u64>) -> io::Result<()> {
         let files = &*self.log.files;
         let name = segment_name(segment.header.serial);
         let file: Arc<dyn File> = files.open(&name)?;
         scan(&*file, &segment.header, End::Known(segment.len), |record| self.log.evicted().push(record))?;
         evicted::save(files, self.log.epoch, segment.last, &self.log.evicted());
+        let carry = self.keyring.carry(files, segment.header.serial, segment.header.first, segment.last, now)?;
+        // This syncs all names, that of the carried keys among them.
         self.durable.update(|state| state.removed = segment.last)?;
+        self.keyring.settle(files, carry);
         {
             let mut view = self.log.view();
             let hidden = view.floor.max(segment.header.first - 1).min(segment.last);

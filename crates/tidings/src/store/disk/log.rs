@@ -70,7 +70,7 @@ impl Active {
 }
 
 /// A segment to be asked, outside of the lock if it is finished.
-enum Part<T> {
+pub(super) enum Part<T> {
     Finished(Arc<Segment>),
     /// Answered already.
     Active(T),
@@ -120,7 +120,11 @@ impl Log {
         }
     }
 
-    fn by_position<T>(&self, after: u64, ask: impl Fn(&dyn Index, Place, u64) -> io::Result<T>) -> io::Result<Option<(T, Place)>> {
+    pub(super) fn by_position<T>(
+        &self,
+        after: u64,
+        ask: impl Fn(&dyn Index, Place, u64) -> io::Result<T>,
+    ) -> io::Result<Option<(T, Place)>> {
         let part = {
             let view = self.view();
             let at = view.segments.partition_point(|segment| segment.last <= after);

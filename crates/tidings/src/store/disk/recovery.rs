@@ -8,11 +8,13 @@ use super::{
     files::{Files, Why},
     format::{FOOTER, Footer, Gap, HEADER, Missing, SegmentHeader, State, index_name, segment_name, serial_of},
     index::FileIndex,
+    keyring::{self, Keyring},
     log::View,
     scan::{End, scan},
     segment::{Kept, Segment},
     state::{Durable, load},
 };
+use crate::store::KeyWindow;
 use std::{
     collections::{BTreeMap, VecDeque},
     io::{self, ErrorKind},
@@ -26,6 +28,7 @@ pub(super) struct Recovered {
     pub(super) epoch: Epoch,
     pub(super) durable: Durable,
     pub(super) view: View,
+    pub(super) keyring: Keyring,
     pub(super) prior: (u64, u64),
     pub(super) kept: u64,
     pub(super) accepted_at: u64,
@@ -56,15 +59,17 @@ pub(super) fn recover(files: &Arc<dyn Files>, options: &DiskOptions) -> io::Resu
         }
         ours
     });
-    let mut open = Opening { files: &**files, state: &state, torn: 0, segments: VecDeque::new() };
+    let (segments, keys) = (VecDeque::new(), keyring::Found::default());
+    let mut open = Opening { files: &**files, state: &state, window: options.keys, torn: 0, segments, keys };
     let mut next: Option<SegmentHeader> = None;
     for header in headers.values().rev() {
         open.segment(header, next.as_ref())?;
         next = Some(*header);
     }
-    let Opening { torn, mut segments, .. } = open;
+    let Opening { torn, segments, mut keys, .. } = open;
+    keys.read_carried(&**files, state.epoch, options.keys.keys, |serial| headers.contains_key(&serial))?;
 
-    segments.retain(|segment| segment.last > state.removed);
+    let (gone, segments): (VecDeque<_>, VecDeque<_>) = segments.into_iter().partition(|segment| segment.last <= state.removed);
     let oldest = segments.front().map_or(0, |segment| segment.header.serial);
     if !known {
         state.removed = segments.front().map_or(0, |segment| segment.header.follows);
@@ -116,16 +121,23 @@ pub(super) fn recover(files: &Arc<dyn Files>, options: &DiskOptions) -> io::Resu
     state.closed = false;
     state.early = options.durability != Durability::Sync;
     let epoch = state.epoch;
+    let keyring = Keyring::new(epoch, options.keys, keys, kept);
+    // Their own files may not be on disk, and soon there is no other place.
+    let carry = |segment: &Arc<Segment>| keyring.carry(&**files, segment.header.serial, segment.header.first, segment.last, None);
+    let carries = gone.iter().map(carry).collect::<io::Result<Vec<_>>>()?;
     // This syncs all names: after a crash of the program alone they may not be on disk yet, and nobody may read what a second crash
     // could undo.
     let durable = Durable::begin(files.clone(), state)?;
+    for carry in carries {
+        keyring.settle(&**files, carry);
+    }
     // Files of segments that retention had removed already come back after a crash, and those without events outlive their neighbours.
     // Only now is it on disk that they are gone.
     for &serial in headers.keys().take_while(|&&serial| serial < oldest) {
         let _ = files.remove(&segment_name(serial));
         let _ = files.remove(&index_name(serial));
     }
-    Ok(Recovered { epoch, durable, view, prior, kept, accepted_at, torn })
+    Ok(Recovered { epoch, durable, view, keyring, prior, kept, accepted_at, torn })
 }
 
 /// The segments of a directory.
@@ -139,7 +151,10 @@ struct Found {
 
 fn headers(files: &dyn Files) -> io::Result<Found> {
     let mut found = Found { headers: BTreeMap::new(), newest: 0, damaged: None };
-    for serial in files.names()?.iter().filter_map(|name| serial_of(name, "log")) {
+    let names = files.names()?;
+    // A serial is not used again as long as anything is left of its segment.
+    found.newest = names.iter().filter_map(|name| serial_of(name, "keys")).max().unwrap_or(0);
+    for serial in names.iter().filter_map(|name| serial_of(name, "log")) {
         found.newest = found.newest.max(serial);
         let mut bytes = [0; HEADER];
         let file = files.open(&segment_name(serial))?;
@@ -178,8 +193,10 @@ fn without(gap: Gap, segments: &VecDeque<Arc<Segment>>) -> Vec<Gap> {
 struct Opening<'a> {
     files: &'a dyn Files,
     state: &'a State,
+    window: KeyWindow,
     torn: u64,
     segments: VecDeque<Arc<Segment>>,
+    keys: keyring::Found,
 }
 
 impl Opening<'_> {
@@ -207,6 +224,13 @@ impl Opening<'_> {
         {
             let last = header.first + u64::from(index.about.count) - 1;
             let accepted_at = index.about.accepted_at;
+            if index.about.keys > 0 && self.may_count(accepted_at) {
+                let entries = keyring::load(self.files, header.epoch, header.serial).or_else(|error| {
+                    tracing::warn!(%error, serial = header.serial, "a segment is read through for its idempotency keys");
+                    scan(&*file, header, end, |_| ()).map(|found| found.keys)
+                })?;
+                self.keys.entries.extend(entries);
+            }
             self.segments.push_front(Arc::new(Segment::new(*header, last, len, accepted_at, Kept::File(Arc::new(index)))));
             return Ok(());
         }
@@ -227,6 +251,9 @@ impl Opening<'_> {
             file.write_at(&tail[..count], from)?;
             file.sync(Why::Recovered)?;
         }
+        if self.may_count(found.accepted_at) {
+            self.keys.entries.extend(found.keys);
+        }
         if found.index.offsets.is_empty() {
             // Its file stays for now: the header says how much of the segment before it counts.
             return Ok(());
@@ -234,6 +261,14 @@ impl Opening<'_> {
         let index = Kept::Memory(Arc::new(found.index));
         self.segments.push_front(Arc::new(Segment::new(*header, found.last, found.end, found.accepted_at, index)));
         Ok(())
+    }
+}
+
+impl Opening<'_> {
+    /// Whether keys of a segment may still count that took its last event at a time: newer segments were opened before it.
+    fn may_count(&self, accepted_at: u64) -> bool {
+        let now = self.segments.back().map_or(accepted_at, |newest| newest.accepted_at);
+        u128::from(now.saturating_sub(accepted_at)) < self.window.time.as_millis() && self.keys.entries.len() < self.window.keys
     }
 }
 

@@ -7,6 +7,7 @@ use super::{
     format::{APPEND, APPEND_MAGIC, AppendHeader, EventFrame, HEADER, SegmentHeader, append_checks},
     index::MemoryIndex,
 };
+use crate::store::{OnceKey, keys::Entry};
 use bytes::Bytes;
 use std::io;
 use tidings_core::{Record, Topic};
@@ -29,6 +30,8 @@ pub(super) enum End {
 #[derive(Debug)]
 pub(super) struct Scan {
     pub(super) index: MemoryIndex,
+    /// Keys of the appends (N-6).
+    pub(super) keys: Vec<Entry>,
     /// Where the good part ends.
     pub(super) end: u64,
     /// The last sequence, or the one before the first.
@@ -49,7 +52,8 @@ pub(super) fn scan(file: &dyn File, header: &SegmentHeader, end: End, mut each: 
     let limit = at.min(file_len);
     let mut window = Window { file, bytes: Vec::new(), at: 0, limit };
     let last = header.first.saturating_sub(1);
-    let mut scan = Scan { index: MemoryIndex::default(), end: HEADER as u64, last, accepted_at: 0, synced: 0, torn: 0, damaged: 0 };
+    let (index, keys) = (MemoryIndex::default(), Vec::new());
+    let mut scan = Scan { index, keys, end: HEADER as u64, last, accepted_at: 0, synced: 0, torn: 0, damaged: 0 };
     let mut at = HEADER as u64;
     while at < limit {
         if let Some(append) = window.append(header, at, scan.last + 1, false)? {
@@ -100,6 +104,9 @@ fn take(
     let len = APPEND + append.body_len as usize;
     let body = Bytes::copy_from_slice(window.get(at, len)?);
     let mut from = APPEND + append.key_len as usize;
+    if let Some(key) = body.get(APPEND..from).and_then(OnceKey::parse) {
+        scan.keys.push(Entry { key, first: append.first, at: append.accepted_at });
+    }
     let mut near: Vec<Topic> = Vec::new();
     for n in 0..u64::from(append.count) {
         let frame =

@@ -6,7 +6,7 @@ use super::{
     cached::Cached,
     files::{File, Files},
     format::{EVENT, EventFrame, SegmentHeader, segment_name},
-    index::{DAMAGED, FileIndex, Index, MemoryIndex, Names, UNREADABLE},
+    index::{DAMAGED, FileIndex, Index, List, MemoryIndex, Names, UNREADABLE},
     scan::{End, scan},
 };
 use bytes::Bytes;
@@ -101,48 +101,22 @@ pub(super) struct Candidates {
 
 /// The events from one to another that these matchers may want, about `limit` at the most.
 pub(super) fn candidates(index: &dyn Index, matchers: &Matchers, from: u32, to: u32, limit: usize) -> io::Result<Candidates> {
-    let (mut found, mut through, mut looked, mut lists) = (Vec::new(), to, 0, 0);
-    let mut by_name = true;
-    let unreadable = Range::One(UNREADABLE.to_owned());
-    let ranges = matchers.as_slice().iter().flat_map(ranges).chain([Some((unreadable, None))]);
-    for range in ranges {
-        let Some((range, matcher)) = range else {
-            by_name = false;
-            break;
-        };
-        index.visit(Names::Topics, range.first(), &mut |name, list| {
-            if !range.contains(name) {
-                return Ok(false);
+    let (mut found, mut through) = (Vec::new(), to);
+    let by_name = by_names(index, matchers, &mut |list| {
+        let start = list.below(from)?;
+        for at in start..list.len() {
+            let event = list.get(at)?;
+            if event > through {
+                break;
             }
-            looked += 1;
-            if looked > LOOKED {
-                by_name = false;
-                return Ok(false);
+            found.push(event);
+            if at - start + 1 >= limit {
+                through = event;
+                break;
             }
-            // Each name is asked about once, however many events it has.
-            if matcher.is_some_and(|matcher| !matcher.matches_name(name)) {
-                return Ok(true);
-            }
-            lists += 1;
-            by_name = lists <= LISTS;
-            let start = list.below(from)?;
-            for at in start..list.len() {
-                let event = list.get(at)?;
-                if event > through {
-                    break;
-                }
-                found.push(event);
-                if at - start + 1 >= limit {
-                    through = event;
-                    break;
-                }
-            }
-            Ok(by_name && !matches!(range, Range::One(_)))
-        })?;
-        if !by_name {
-            break;
         }
-    }
+        Ok(())
+    })?;
     if by_name {
         found.sort_unstable();
         found.dedup();
@@ -153,6 +127,69 @@ pub(super) fn candidates(index: &dyn Index, matchers: &Matchers, from: u32, to: 
     }
     let events = found.into_iter().map(|event| Ok((event, index.offset(event)?))).collect::<io::Result<_>>()?;
     Ok(Candidates { events, through })
+}
+
+/// The newest events from one to another that these matchers may want, about `limit` at the most, ascending; all events of the segment
+/// from the first of them on that may be wanted are among them.
+pub(super) fn newest_candidates(index: &dyn Index, matchers: &Matchers, from: u32, to: u32, limit: usize) -> io::Result<Vec<(u32, u32)>> {
+    let (mut found, mut since) = (Vec::new(), from);
+    let by_name = by_names(index, matchers, &mut |list| {
+        let end = list.below(to.saturating_add(1))?;
+        let first = end.saturating_sub(limit);
+        for at in (first..end).rev() {
+            let event = list.get(at)?;
+            if event < since {
+                break;
+            }
+            found.push(event);
+            // What is older than the last one of a list that was cut off is not all there.
+            if at == first && first > 0 {
+                since = event;
+            }
+        }
+        Ok(())
+    })?;
+    if by_name {
+        found.retain(|&event| event >= since);
+        found.sort_unstable();
+        found.dedup();
+        found.drain(..found.len().saturating_sub(limit));
+    } else {
+        found = (to.saturating_sub(limit as u32 - 1).max(from)..=to).collect();
+    }
+    found.into_iter().map(|event| Ok((event, index.offset(event)?))).collect()
+}
+
+/// Shows the lists of all names that these matchers match; false if there are too many, so that it is cheaper to look at every event.
+fn by_names(index: &dyn Index, matchers: &Matchers, each: &mut dyn FnMut(&List<'_>) -> io::Result<()>) -> io::Result<bool> {
+    let (mut looked, mut lists) = (0, 0);
+    let unreadable = Range::One(UNREADABLE.to_owned());
+    let ranges = matchers.as_slice().iter().flat_map(ranges).chain([Some((unreadable, None))]);
+    for range in ranges {
+        let Some((range, matcher)) = range else { return Ok(false) };
+        index.visit(Names::Topics, range.first(), &mut |name, list| {
+            if !range.contains(name) {
+                return Ok(false);
+            }
+            looked += 1;
+            if looked > LOOKED {
+                return Ok(false);
+            }
+            // Each name is asked about once, however many events it has.
+            if matcher.is_some_and(|matcher| !matcher.matches_name(name)) {
+                return Ok(true);
+            }
+            lists += 1;
+            if lists <= LISTS {
+                each(&list)?;
+            }
+            Ok(lists <= LISTS && !matches!(range, Range::One(_)))
+        })?;
+        if lists > LISTS || looked > LOOKED {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Names that lie together in byte order.

@@ -8,14 +8,14 @@ use super::{
     files::Why,
     log::Log,
     simulated::{Random, Simulated},
-    writer::{Waiting, Writer},
+    writer::{Answer, Waiting, Writer},
 };
-use crate::store::{PageLimits, StoreError};
+use crate::store::{Once, PageLimits};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, OnceLock},
 };
-use tidings_core::{Event, EventId, Filter, GapReason, Grant, Matchers, Position, Record, TopicMatcher};
+use tidings_core::{Event, Filter, GapReason, Grant, Matchers, Position, Record, TopicMatcher};
 use tokio::sync::oneshot;
 
 const TOPICS: [&str; 5] = ["a", "a/b", "/a/c", "ab", "d"];
@@ -157,15 +157,15 @@ impl Trial {
                 drafts.push(Record::draft(event));
             }
             let (answer, answered) = oneshot::channel();
-            waiting.push(Waiting { drafts, now: self.random.below(1_000), answer });
+            waiting.push(Waiting { drafts, key: None, now: self.random.below(1_000), answer });
             answers.push((answered, events));
         }
         // In the real program a second passes.
         writer.refusing = None;
         writer.commit(waiting);
         for (mut answered, events) in answers {
-            let answer: Result<Vec<EventId>, StoreError> = answered.try_recv().map_err(|_| "an append was not answered")?;
-            let Ok(ids) = answer else { continue };
+            let answer: Answer = answered.try_recv().map_err(|_| "an append was not answered")?;
+            let Ok(Once::Kept(ids)) = answer else { continue };
             expect(ids.len() == events.len(), || "an id for each event".into())?;
         }
         let delivered = std::mem::take(&mut *self.delivered.lock().unwrap());

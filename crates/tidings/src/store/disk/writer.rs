@@ -8,12 +8,16 @@ use super::{
     files::{File, Files, Why},
     format::{AppendHeader, Footer, Gap, HEADER, Missing, SegmentHeader, segment_name},
     index::MemoryIndex,
+    keyring::Keyring,
     log::{Active, Log},
     state::Durable,
 };
-use crate::store::{Follower, StoreError};
+use crate::store::{
+    Follower, Once, OnceKey, StoreError,
+    keys::{Entry, ids},
+};
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     io::{self, ErrorKind},
     sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
@@ -34,9 +38,14 @@ const AGAIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) drafts: Vec<Draft>,
+    /// Under which it is appended once (N-6).
+    pub(super) key: Option<OnceKey>,
     pub(super) now: u64,
-    pub(super) answer: oneshot::Sender<Result<Vec<EventId>, StoreError>>,
+    pub(super) answer: oneshot::Sender<Answer>,
 }
+
+/// What became of an append.
+pub(super) type Answer = Result<Once, StoreError>;
 
 impl Waiting {
     fn cost(&self) -> usize {
@@ -143,6 +152,7 @@ impl Queue {
 pub(super) struct Writer {
     pub(super) log: Arc<Log>,
     pub(super) durable: Arc<Durable>,
+    pub(super) keyring: Arc<Keyring>,
     pub(super) queue: Arc<Queue>,
     pub(super) follower: Arc<OnceLock<Follower>>,
     pub(super) options: DiskOptions,
@@ -172,12 +182,28 @@ pub(super) struct Open {
     dirty: Option<Instant>,
 }
 
+/// An append to be written.
+struct Append {
+    drafts: Vec<Draft>,
+    key: Option<OnceKey>,
+    now: u64,
+}
+
+/// Who is told of an append: who asked for it, and who came with its key before it was written.
+struct Asked {
+    answer: oneshot::Sender<Answer>,
+    count: usize,
+    same: Vec<oneshot::Sender<Answer>>,
+    other: Vec<oneshot::Sender<Answer>>,
+}
+
 /// One group, written down.
 #[derive(Default)]
 struct Group {
     bytes: Vec<u8>,
     records: Vec<Arc<Record>>,
     offsets: Vec<u32>,
+    keys: Vec<Entry>,
 }
 
 /// What a publisher is told.
@@ -218,21 +244,22 @@ impl Writer {
 
     /// One group from the queue to its answers.
     pub(super) fn commit(&mut self, waiting: Vec<Waiting>) {
-        let events = waiting.iter().map(|waiting| waiting.drafts.len() as u64).sum();
+        let (appends, asked) = self.sort_out(waiting);
+        if appends.is_empty() {
+            return;
+        }
+        let events = appends.iter().map(|append| append.drafts.len() as u64).sum();
         let ready = match &self.refusing {
             Some((at, error)) if Instant::now() < *at => Err(error.clone()),
             _ => self.prepare(events).map_err(|error| self.refuse(&error)),
         };
-        let (mut answers, mut batches) = (Vec::new(), Vec::new());
-        for Waiting { drafts, now, answer } in waiting {
-            answers.push((answer, drafts.len()));
-            batches.push((drafts, now));
-        }
-        let written = ready.and_then(|()| self.write(batches).map_err(|error| self.refuse(&error)));
+        let written = ready.and_then(|()| self.write(appends).map_err(|error| self.refuse(&error)));
         match written {
             Err(error) => {
-                for (answer, _) in answers {
-                    let _ = answer.send(Err(error.clone()));
+                for Asked { answer, same, other, .. } in asked {
+                    for answer in [answer].into_iter().chain(same).chain(other) {
+                        let _ = answer.send(Err(error.clone()));
+                    }
                 }
             }
             Ok(records) => {
@@ -242,11 +269,47 @@ impl Writer {
                 }
                 let mut ids = records.iter().map(|record| record.id());
                 // Whoever waited may be gone; the event is kept all the same.
-                for (answer, count) in answers {
-                    let _ = answer.send(Ok(ids.by_ref().take(count).collect()));
+                for Asked { answer, count, same, other } in asked {
+                    let ids: Vec<EventId> = ids.by_ref().take(count).collect();
+                    for answer in same {
+                        let _ = answer.send(Ok(Once::Before(ids.clone())));
+                    }
+                    for answer in other {
+                        let _ = answer.send(Ok(Once::Other));
+                    }
+                    let _ = answer.send(Ok(Once::Kept(ids)));
                 }
             }
         }
+    }
+
+    /// Answers what was appended before, whatever the disk does now, and joins those who came with the same key to the first of them.
+    fn sort_out(&self, waiting: Vec<Waiting>) -> (Vec<Append>, Vec<Asked>) {
+        let (mut appends, mut asked): (Vec<Append>, Vec<Asked>) = (Vec::new(), Vec::new());
+        let mut first: HashMap<[u8; 16], usize> = HashMap::new();
+        for Waiting { drafts, key, now, answer } in waiting {
+            if let Some(key) = &key {
+                if let Some(entry) = self.keyring.table().find(&key.name, now.max(self.accepted_at)) {
+                    let same = entry.key == *key;
+                    let outcome = if same { Once::Before(ids(self.log.epoch, entry.first, &drafts)) } else { Once::Other };
+                    let _ = answer.send(Ok(outcome));
+                    continue;
+                }
+                if let Some(&at) = first.get(&key.name) {
+                    let Asked { same, other, .. } = &mut asked[at];
+                    if appends[at].key.as_ref() == Some(key) {
+                        same.push(answer)
+                    } else {
+                        other.push(answer)
+                    }
+                    continue;
+                }
+                first.insert(key.name, appends.len());
+            }
+            asked.push(Asked { answer, count: drafts.len(), same: Vec::new(), other: Vec::new() });
+            appends.push(Append { drafts, key, now });
+        }
+        (appends, asked)
     }
 
     fn refuse(&mut self, error: &io::Error) -> StoreError {
@@ -356,10 +419,10 @@ impl Writer {
     }
 
     /// Numbers, writes, syncs and shows.
-    fn write(&mut self, batches: Vec<(Vec<Draft>, u64)>) -> io::Result<Vec<Arc<Record>>> {
+    fn write(&mut self, appends: Vec<Append>) -> io::Result<Vec<Arc<Record>>> {
         let Some(open) = &mut self.file else { return Err(io::Error::other("no segment is open")) };
         let mut group = Group::default();
-        for (drafts, now) in batches {
+        for Append { drafts, key, now } in appends {
             self.accepted_at = self.accepted_at.max(now);
             let first = self.given + 1;
             let seal = |draft: Draft| {
@@ -372,7 +435,9 @@ impl Writer {
             if count == 0 {
                 continue;
             }
-            let Group { bytes, records, offsets } = &mut group;
+            let Group { bytes, records, offsets, keys } = &mut group;
+            keys.extend(key.map(|key| Entry { key, first, at: self.accepted_at }));
+            let placed = |at: usize| offsets.push((open.len + at as u64) as u32);
             AppendHeader {
                 epoch: open.header.epoch,
                 first,
@@ -382,7 +447,7 @@ impl Writer {
                 body_len: 0,
                 key_len: 0,
             }
-            .put(open.header.seed, bytes, records[from..].iter().map(|record| &**record), |at| offsets.push((open.len + at as u64) as u32));
+            .put(open.header.seed, bytes, key, records[from..].iter().map(|record| &**record), placed);
         }
         if let Err(error) = open.file.write_at(&group.bytes, open.len) {
             self.give_up(false);
@@ -401,6 +466,10 @@ impl Writer {
         open.len = len;
         self.kept = self.given;
         self.log.show(&group.records, &group.offsets, len);
+        let mut table = self.keyring.table();
+        table.forget(self.accepted_at);
+        group.keys.into_iter().for_each(|entry| table.push(entry));
+        drop(table);
         Ok(group.records)
     }
 
@@ -429,6 +498,7 @@ impl Writer {
         }
         let gap = Gap { after: last, through: self.kept, why: Missing::Lost };
         self.kept = last;
+        self.keyring.table().truncate(last);
         let mut view = self.log.view();
         let Some(mut active) = view.active.take() else { return };
         active.index.truncate((last + 1).saturating_sub(open.header.first) as usize);
@@ -472,7 +542,7 @@ mod tests {
 
     fn waiting(bytes: usize) -> Waiting {
         let event = Event::new("t", "x".repeat(bytes)).unwrap();
-        Waiting { drafts: vec![Record::draft(event)], now: 0, answer: oneshot::channel().0 }
+        Waiting { drafts: vec![Record::draft(event)], key: None, now: 0, answer: oneshot::channel().0 }
     }
 
     /// What waits for a disk that does not keep up is bounded, and there is room again when it was taken.
