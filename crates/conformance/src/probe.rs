@@ -145,7 +145,7 @@ impl<'h> Probe<'h> {
     pub(crate) fn fetch(&self, url: &str) -> Result<Answer, Verdict> {
         let place = crate::settings::Place::parse(url, &self.hub.settings.allowed_hosts).or_else(skipped)?;
         let request = Request::new("GET", &place.path).header("Connection", "close");
-        let (mut connection, head) = self.begin_at(&request, place.address, &place.host)?;
+        let (mut connection, head) = self.begin_at(&request, place.address, &self.hub.place.host)?;
         let body = connection.whole(self.deadline()).or_else(|error| failed("a complete answer", error))?;
         self.note("<", format!("{}\n\n{}", head.text, String::from_utf8_lossy(&body)).as_bytes());
         Ok(Answer { head, body })
@@ -218,6 +218,14 @@ impl<'h> Probe<'h> {
     /// Subscribes to the topics with a token that grants private updates on `granted`.
     pub(crate) fn subscribe(&self, topics: &[&str], granted: &[&str]) -> Result<Stream<'_>, Verdict> {
         self.subscribe_query(&self.select(topics), granted)
+    }
+
+    /// Subscribes and receives a first event, so that the lines that open a stream (a comment, a `retry`) belong to no later one.
+    pub(crate) fn settled(&self, topic: &str) -> Result<Stream<'_>, Verdict> {
+        let mut stream = self.subscribe(&[topic], &[])?;
+        let first = self.published(&[("topic", topic), ("data", "first")])?;
+        stream.next_is(&first, "the first event")?;
+        Ok(stream)
     }
 
     /// The same with a query of exactly this text.

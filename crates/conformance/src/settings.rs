@@ -52,7 +52,7 @@ pub struct Identity {
 pub struct Settings {
     /// Where the hub answers, `http` only: `http://127.0.0.1:4680/.well-known/mercure`.
     pub url: String,
-    /// The hub URL it believes to have (M-73), when that is another one.
+    /// The hub URL it believes to have (M-73), when that is another one; its authority is what `Host` says then.
     pub public_url: Option<String>,
     /// The audience of dialect 8; the public URL if absent.
     pub audience: Option<String>,
@@ -167,12 +167,16 @@ pub(crate) struct Hub {
 
 impl Hub {
     pub(crate) fn new(settings: Settings) -> Result<Hub, String> {
-        let place = Place::parse(&settings.url, &settings.allowed_hosts)?;
+        let mut place = Place::parse(&settings.url, &settings.allowed_hosts)?;
         if place.path.contains(['?', '#']) {
             return Err(format!("{}: a hub URL has no query and no fragment", settings.url));
         }
         let public_url = settings.public_url.clone().unwrap_or_else(|| settings.url.clone());
         let audience = settings.audience.clone().unwrap_or_else(|| public_url.clone());
+        if let Some((_, rest)) = settings.public_url.as_deref().and_then(|url| url.split_once("://")) {
+            // The hub is asked by the name that it believes to have.
+            place.host = rest.split('/').next().unwrap_or_default().to_owned();
+        }
         Ok(Hub { settings, place, public_url, audience })
     }
 
@@ -208,6 +212,7 @@ mod tests {
         assert_eq!(Hub::new(settings.clone()).unwrap().audience, settings.url);
         settings.public_url = Some("https://hub.example/.well-known/mercure".into());
         let hub = Hub::new(settings).unwrap();
+        assert_eq!(hub.place.host, "hub.example");
         assert_eq!((hub.public_origin(), hub.audience.as_str()), ("https://hub.example", "https://hub.example/.well-known/mercure"));
     }
 }

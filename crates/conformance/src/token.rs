@@ -56,12 +56,30 @@ impl Key {
         Ok(Key { algorithm: algorithm.into(), material })
     }
 
+    /// A fresh key pair for `RS256`, `ES256` or `EdDSA`; its public half is what a hub is configured with.
+    pub fn generate(algorithm: &str) -> Result<Key, String> {
+        let random = SystemRandom::new();
+        let no_randomness = |_| "no randomness".to_owned();
+        let rejected = |error: aws_lc_rs::error::KeyRejected| error.to_string();
+        let material = match algorithm {
+            "RS256" => Material::Rsa(Arc::new(rsa::KeyPair::generate(rsa::KeySize::Rsa2048).map_err(no_randomness)?)),
+            "ES256" => {
+                let kind = &signature::ECDSA_P256_SHA256_FIXED_SIGNING;
+                let document = EcdsaKeyPair::generate_pkcs8(kind, &random).map_err(no_randomness)?;
+                Material::P256(Arc::new(EcdsaKeyPair::from_pkcs8(kind, document.as_ref()).map_err(rejected)?))
+            }
+            "EdDSA" => {
+                let document = Ed25519KeyPair::generate_pkcs8(&random).map_err(no_randomness)?;
+                Material::Ed25519(Arc::new(Ed25519KeyPair::from_pkcs8(document.as_ref()).map_err(rejected)?))
+            }
+            other => return Err(format!("there are no key pairs for {other}")),
+        };
+        Ok(Key { algorithm: algorithm.into(), material })
+    }
+
     /// A fresh key on the curve of `ES256` that no hub knows.
     pub(crate) fn stranger() -> Key {
-        let random = SystemRandom::new();
-        let document = EcdsaKeyPair::generate_pkcs8(&signature::ECDSA_P256_SHA256_FIXED_SIGNING, &random).expect("randomness");
-        let pair = EcdsaKeyPair::from_pkcs8(&signature::ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref()).expect("its own key");
-        Key { algorithm: "ES256".into(), material: Material::P256(Arc::new(pair)) }
+        Key::generate("ES256").expect("randomness")
     }
 
     /// A secret of the suite's own that no hub knows.
@@ -69,12 +87,13 @@ impl Key {
         Key { algorithm: "HS256".into(), material: Material::Secret(text.as_bytes().into()) }
     }
 
-    pub(crate) fn algorithm(&self) -> &str {
+    /// Its name as tokens say it.
+    pub fn algorithm(&self) -> &str {
         &self.algorithm
     }
 
     /// The public half in the form that configurations hold; `None` for a secret.
-    pub(crate) fn public_pem(&self) -> Option<String> {
+    pub fn public_pem(&self) -> Option<String> {
         // SubjectPublicKeyInfo up to the key itself, as RFC 8017, RFC 5480 and RFC 8410 give it.
         let info = match &self.material {
             Material::Secret(_) => return None,

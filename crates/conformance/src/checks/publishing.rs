@@ -109,7 +109,7 @@ fn bad_topics(p: &Probe<'_>) -> Outcome {
 
 fn odd_topics(p: &Probe<'_>) -> Outcome {
     for odd in ["é 🦀 \u{fe0f}", "\u{2028}", "a b", "#?&=+%41", "日本語", "\u{a0}", "<script>", "{id}", "\u{1f468}"] {
-        let topic = p.unique(odd);
+        let topic = format!("{}{odd}", p.unique("t"));
         let mut stream = p.subscribe(&[&topic], &[])?;
         let id = p.published(&[("topic", &topic), ("data", odd)])?;
         stream.next_is(&id, &format!("the topic {topic:?} is one"))?;
@@ -180,7 +180,7 @@ fn bad_retry(p: &Probe<'_>) -> Outcome {
         let answer = p.publish(&[("topic", &topic), ("data", "x"), ("retry", retry)])?;
         expect(answer.status() == 400, format!("400 for retry {retry:?}"), describe(&answer))?;
     }
-    let mut stream = p.subscribe(&[&topic], &[])?;
+    let mut stream = p.settled(&topic)?;
     let id = p.published(&[("topic", &topic), ("data", "x"), ("retry", "4321")])?;
     let event = stream.next_is(&id, "digits are taken")?;
     expect(event.retry.as_deref() == Some("4321"), "retry: 4321", event.lines.join("\n"))
@@ -207,7 +207,7 @@ fn bad_data(p: &Probe<'_>) -> Outcome {
 
 fn repeated_fields(p: &Probe<'_>) -> Outcome {
     let topic = p.topic("a");
-    let mut stream = p.subscribe(&[&topic], &[])?;
+    let mut stream = p.settled(&topic)?;
     let fields =
         [("topic", topic.as_str()), ("data", "first"), ("data", "second"), ("type", "one"), ("type", "two"), ("retry", ""), ("retry", "x")];
     let id = p.published(&fields)?;

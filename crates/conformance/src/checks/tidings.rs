@@ -2,7 +2,7 @@
 
 use super::{
     Check,
-    When::{Both, Each, Eight, Seven},
+    When::{Both, Each, Eight, Once, Seven},
     observed, ours, presentation,
 };
 use crate::{
@@ -18,6 +18,7 @@ pub(super) const CHECKS: &[Check] = &[
     ours(Eight, &[402], "a failed token of dialect 8 is never tried as one of dialect 7", no_fall_back),
     ours(Both, &[402], "a token of dialect 7 has no rights from authorization_details, and the other way round", claims_apart),
     ours(Eight, &[406], "the query parameter authorization is 401 while it is off, and says which setting", query_token_off),
+    ours(Once, &[73], "once the public URL is set, another Host is 421", other_host),
     ours(Both, &[408], "the style of errors follows the token, without one the parameters", error_styles),
     observed(Eight, &[130], "topics that the reader may see come as topics: lines, before the data", disclosed_topics),
     observed(Seven, &[130], "for topic parameters alone there are no topics: lines", no_disclosed_topics),
@@ -116,6 +117,15 @@ fn query_token_off(p: &Probe<'_>) -> Outcome {
         expect(answer.status() == 401 && answer.text().contains("query"), "401, and the setting's name", describe(&answer))?;
     }
     Ok(())
+}
+
+fn other_host(p: &Probe<'_>) -> Outcome {
+    if p.hub.settings.public_url.is_none() {
+        return skipped("the suite was told of no public URL");
+    }
+    let request = bearer(p.get(&p.select(&[&p.topic("a")])), &p.subscriber(&[])).header("Host", "evil.example");
+    let answer = p.send(request)?;
+    expect(answer.status() == 421, "421", describe(&answer))
 }
 
 fn error_styles(p: &Probe<'_>) -> Outcome {
