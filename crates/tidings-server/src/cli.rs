@@ -9,6 +9,7 @@ use crate::{
     publish, quantity, serve,
     settings::{self, Given, Kind, SETTINGS},
     subscribe::{self, Begin, Selection},
+    token,
 };
 use clap::{Arg, ArgAction, ArgMatches, Command, builder::NonEmptyStringValueParser, value_parser};
 use clap_complete::Shell;
@@ -89,6 +90,11 @@ pub(crate) fn run() -> Result<(), Failure> {
             "publish" => publish(matches),
             "subscribe" => subscribe(matches),
             "bench" => bench::run(matches),
+            "token" => {
+                let (text, failure) = token::run(matches)?;
+                print(text.as_bytes())?;
+                failure.map_or(Ok(()), Err)
+            }
             "settings" => print(settings::markdown().as_bytes()),
             _ => completions(&matches),
         },
@@ -106,6 +112,7 @@ fn command() -> Command {
         .subcommand(serve_command())
         .subcommand(publish_command())
         .subcommand(subscribe_command())
+        .subcommand(token::command())
         .subcommand(bench::command())
         .subcommand(Command::new("settings").about("Print the reference page of the settings as Markdown").hide(true))
         .subcommand(

@@ -15,6 +15,7 @@ mod settings;
 mod signals;
 mod subscribe;
 mod text;
+mod token;
 
 use std::{fmt, process::ExitCode};
 

@@ -5,7 +5,7 @@
 use crate::{
     Failure,
     logging::{self, Logs},
-    settings::Settings,
+    settings::{self, Settings},
     signals::Signals,
     text,
 };
@@ -43,18 +43,19 @@ pub(crate) fn run(settings: Settings) -> Result<(), Failure> {
 }
 
 async fn serve(settings: Settings, logs: Logs) -> Result<(), Failure> {
-    let Settings { hub: config, listen, .. } = settings.clone();
+    let Settings { hub: mut config, listen, .. } = settings.clone();
     let drain_hard = config.drain_hard;
     let signals = Signals::new(logs).map_err(|error| Failure::Running(format!("cannot watch for signals: {error}")))?;
     let server = Server::new(&config);
     let store = open_store(&settings).await?;
+    let listener = tidings::serve::bind(listen).map_err(|error| cannot_listen(listen, &error))?;
+    let bound = listener.local_addr().map_err(|error| cannot_listen(listen, &error))?;
+    settings::name_hub(&mut config, bound);
     let mut hub = Hub::builder().config(config);
     if let Some(store) = store.clone() {
         hub = hub.store(store);
     }
     let hub = hub.build().map_err(cannot_start)?;
-    let listener = tidings::serve::bind(listen).map_err(|error| cannot_listen(listen, &error))?;
-    let bound = listener.local_addr().map_err(|error| cannot_listen(listen, &error))?;
     let service = hub.service().check_host(vec![bound.to_string()]);
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = server.serve(listener, service, async { stopped.await.unwrap_or_default() });

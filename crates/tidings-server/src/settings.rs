@@ -6,6 +6,7 @@
 mod compat;
 mod data;
 mod directives;
+mod issuers;
 mod mercure;
 mod page;
 mod sources;
@@ -14,6 +15,7 @@ mod table;
 use crate::quantity;
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
+pub(crate) use issuers::{name_hub, read as read_key};
 pub(crate) use page::markdown;
 pub(crate) use sources::{Given, resolve};
 pub(crate) use table::SETTINGS;
@@ -29,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) compat: bool,
     /// What an operator should know of how settings were understood; logged at the start.
     pub(crate) notes: Vec<String>,
+    /// The issuer that flat settings describe, until it is one of the hub's.
+    pub(crate) issuer: issuers::Flat,
     pub(crate) publish_key_file: Option<PathBuf>,
     pub(crate) log_json: bool,
     pub(crate) log_level: String,
@@ -128,6 +132,7 @@ impl Default for Settings {
             insecure_open: false,
             compat: false,
             notes: Vec::new(),
+            issuer: issuers::Flat::default(),
             publish_key_file: None,
             log_json: false,
             log_level: "info".into(),
@@ -150,6 +155,7 @@ impl fmt::Debug for Settings {
 impl Settings {
     /// The rules between settings, once all are known; what is wrong otherwise.
     fn check(&self) -> Result<(), String> {
+        self.check_secrets()?;
         if self.is_open() && !self.listen.ip().is_loopback() && !self.insecure_open {
             return Err(format!(
                 "refusing to listen on {} with open access: anybody who can reach it could publish\n  \

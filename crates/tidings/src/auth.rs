@@ -9,6 +9,7 @@ mod cache;
 mod claims;
 mod details;
 mod error;
+mod explain;
 mod issuers;
 mod jws;
 mod key;
@@ -24,12 +25,13 @@ mod tests;
 use crate::{Config, telemetry::TokenCounters};
 use cache::Cache;
 pub(crate) use error::{AuthError, Class, Reason};
+pub use explain::{Explanation, Finding, Question, explain};
 use issuers::{Issuers, Outcome};
 use jws::Unverified;
 use presented::Places;
 pub(crate) use presented::{Door, Presented, Source};
 use publish_keys::Keys;
-pub use sign::SigningKey;
+pub use sign::{SigningKey, decode};
 use std::{
     sync::{Arc, atomic::Ordering},
     time::{SystemTime, UNIX_EPOCH},

@@ -3,6 +3,11 @@
 //! It knows URLs that were configured, never any that a client sent. It follows redirects within their origin only, keeps no connections,
 //! and believes the certificates that the system trusts.
 
+#[cfg(all(test, feature = "jwks"))]
+pub(crate) mod server;
+#[cfg(all(test, feature = "jwks"))]
+mod tests;
+
 use std::{fmt, time::Duration};
 
 /// Where something is fetched from.

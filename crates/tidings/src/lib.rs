@@ -25,6 +25,11 @@ pub mod serve;
 mod store;
 mod telemetry;
 
+/// Tokens for tools and tests: making them, looking into them, and asking why a hub accepts one or does not.
+pub mod token {
+    pub use crate::auth::{Explanation, Finding, Question, SigningKey, decode, explain};
+}
+
 pub use self::http::{HubService, PeerAddr, Refusal, ResponseBody};
 pub use config::{
     AfterGap, Algorithm, Config, Dialects, EndStyle, Family, HeartbeatForm, Issuer, KeySource, LagPolicy, PrefixRule, Secret, TokenKey,

@@ -252,6 +252,10 @@ impl Compat {
             issuer.keys.clone_from(&self.keys);
             self.issuers.push(issuer);
         }
+        // Tokens of 0.x may name an issuer that nobody here knows.
+        let mut nameless = Issuer::new(None);
+        nameless.keys.clone_from(&self.keys);
+        self.issuers.push(nameless);
     }
 }
 

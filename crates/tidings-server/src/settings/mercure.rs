@@ -2,13 +2,101 @@
 //!
 //! A line says what may be written and which field it changes; how values are read is the parent module's.
 
-use super::{Kind, Setting, table};
+use super::{
+    Kind, Setting, Settings,
+    issuers::{Roles, Source},
+    table,
+};
 use tidings::{AfterGap, Dialects, limits};
 
 const TOKENS: &str = "Tokens";
 const MERCURE: &str = "The Mercure protocol";
 
 pub(super) const SETTINGS: &[Setting] = &[
+    Setting {
+        name: "token-issuer",
+        group: TOKENS,
+        kind: Kind::Text {
+            form: "ID",
+            set: |s, text| {
+                s.issuer.id = Some(text.into());
+                Ok(())
+            },
+        },
+        default: "",
+        rule: "M-71, M-74",
+        help: "The issuer whose tokens are believed (iss). For several, write [[issuer]] tables into the file",
+    },
+    Setting {
+        name: "token-key",
+        group: TOKENS,
+        kind: Kind::Text { form: "KEY", set: |s, text| token_key(s, Roles::Both, Source::Here(text.into())) },
+        default: "",
+        rule: "M-70",
+        help: "Its key for tokens of publishers and of subscribers: a secret of at least 32 bytes, or a public key as PEM. Prefer the file",
+    },
+    Setting {
+        name: "token-key-file",
+        group: TOKENS,
+        kind: Kind::Text { form: "FILE", set: |s, text| token_key(s, Roles::Both, Source::File(text.into())) },
+        default: "",
+        rule: "M-70",
+        help: "The same, in a file",
+    },
+    Setting {
+        name: "publisher-token-key",
+        group: TOKENS,
+        kind: Kind::Text { form: "KEY", set: |s, text| token_key(s, Roles::Publishers, Source::Here(text.into())) },
+        default: "",
+        rule: "M-70",
+        help: "Its key for tokens of publishers only",
+    },
+    Setting {
+        name: "subscriber-token-key",
+        group: TOKENS,
+        kind: Kind::Text { form: "KEY", set: |s, text| token_key(s, Roles::Subscribers, Source::Here(text.into())) },
+        default: "",
+        rule: "M-70",
+        help: "Its key for tokens of subscribers only",
+    },
+    Setting {
+        name: "token-jwks-url",
+        group: TOKENS,
+        kind: Kind::Text { form: "URL", set: |s, text| token_key(s, Roles::Both, Source::Set(text.into())) },
+        default: "",
+        rule: "M-411",
+        help: "Where it publishes its keys as a JWK Set; https, or any URL on this machine",
+    },
+    Setting {
+        name: "token-jwks-file",
+        group: TOKENS,
+        kind: Kind::Text { form: "FILE", set: |s, text| token_key(s, Roles::Both, Source::SetFile(text.into())) },
+        default: "",
+        rule: "M-325",
+        help: "A file with its keys as a JWK Set, read once at the start",
+    },
+    Setting {
+        name: "token-algorithms",
+        group: TOKENS,
+        kind: Kind::List {
+            form: "ALG",
+            add: |s, text| {
+                s.issuer.algorithms.push(text.parse()?);
+                Ok(())
+            },
+        },
+        default: "",
+        rule: "M-69",
+        help: "Algorithms of these keys, of one family for a single key: HS256, RS256, ES256, EdDSA and their kind. A secret is for HS256 if none is named",
+    },
+    Setting {
+        name: "legacy-tokens",
+        group: TOKENS,
+        kind: Kind::Switch { set: |s, on| s.issuer.legacy = on },
+        default: "false",
+        rule: "M-402",
+        help: "Whether these keys also verify tokens of Mercure 0.x, which have the claim mercure and need no issuer, audience or end",
+    },
     Setting {
         name: "resource",
         group: TOKENS,
@@ -163,4 +251,11 @@ pub(super) const SETTINGS: &[Setting] = &[
 /// RFC 6265: a token of HTTP.
 fn cookie_name(text: &str) -> Result<String, String> {
     table::field(text).map_err(|_| format!("`{text}` is not the name of a cookie")).and(Ok(text.to_owned()))
+}
+
+/// One key more of the issuer that flat settings describe.
+#[expect(clippy::unnecessary_wraps, reason = "it is what a setting may do")]
+fn token_key(settings: &mut Settings, roles: Roles, source: Source) -> Result<(), String> {
+    settings.issuer.keys.push((roles, source));
+    Ok(())
 }

@@ -3,13 +3,16 @@
 //! An unknown name in any of them is an error that suggests the nearest one: a misspelt limit that is silently ignored is found out
 //! during the incident it was meant to prevent. What a value means is the parent module's.
 
-use super::{Kind, SETTINGS, Setting, Settings, compat::Compat, table};
+use super::{Kind, SETTINGS, Setting, Settings, compat::Compat, issuers, table};
 use std::{collections::BTreeMap, fs, path::Path};
 use tidings::PrefixRule;
 
 /// What one place gave, by setting name: the written values (one, but for lists), and how to call the place in an error.
 #[derive(Default)]
 pub(crate) struct Given(BTreeMap<&'static str, (String, Vec<String>)>);
+
+/// What a file says in tables: exceptions for prefixes, and issuers of tokens.
+type Tables = (Vec<PrefixRule>, Vec<tidings::Issuer>);
 
 /// Names in the environment that are not settings of `serve`: of the other commands, and of the file itself.
 const OTHER_ENV: &[&str] = &["TIDINGS_CONFIG", "TIDINGS_URL", "TIDINGS_KEY"];
@@ -24,8 +27,8 @@ pub(crate) fn resolve(flags: Given, env: impl Iterator<Item = (String, String)>,
         None => Given::default(),
         Some(path) => {
             let text = fs::read_to_string(path).map_err(|error| format!("cannot read the settings file {}: {error}", path.display()))?;
-            let (given, prefixes) = Given::from_file(&path.display().to_string(), &text)?;
-            settings.hub.prefixes = prefixes;
+            let (given, tables) = Given::from_file(&path.display().to_string(), &text)?;
+            (settings.hub.prefixes, settings.hub.issuers) = tables;
             given
         }
     };
@@ -52,6 +55,8 @@ pub(crate) fn resolve(flags: Given, env: impl Iterator<Item = (String, String)>,
         }
         settings.hub.publish_keys.extend(keys.into_iter().map(tidings::Secret::from));
     }
+    let flat = std::mem::take(&mut settings.issuer).into_issuers()?;
+    settings.hub.issuers.extend(flat);
     settings.check()?;
     Ok(settings)
 }
@@ -101,23 +106,27 @@ impl Given {
         Ok(given)
     }
 
-    fn from_file(place: &str, text: &str) -> Result<(Given, Vec<PrefixRule>), String> {
+    fn from_file(place: &str, text: &str) -> Result<(Given, Tables), String> {
         let file: toml::Table = text.parse().map_err(|error| format!("{place} is not valid TOML: {error}"))?;
-        let (mut given, mut prefixes) = (Given::default(), Vec::new());
+        let (mut given, mut prefixes, mut issuers) = (Given::default(), Vec::new(), Vec::new());
         for (name, value) in file {
             if name == "prefix" {
                 prefixes = prefix_rules(place, value)?;
                 continue;
             }
+            if name == "issuer" {
+                issuers = issuers::from_file(place, value)?;
+                continue;
+            }
             let Some(setting) = SETTINGS.iter().find(|setting| setting.file_name() == name) else {
-                let known = SETTINGS.iter().map(Setting::file_name).chain(["prefix".into()]);
+                let known = SETTINGS.iter().map(Setting::file_name).chain(["prefix".into(), "issuer".into()]);
                 return Err(unknown("the setting", &name, &format!(" in {place}"), known));
             };
             let named = format!("`{name}` in {place}");
             let values = file_values(setting, value).ok_or_else(|| format!("{named}: {}", file_form(setting)))?;
             given.0.insert(setting.name, (named, values));
         }
-        Ok((given, prefixes))
+        Ok((given, (prefixes, issuers)))
     }
 }
 

@@ -14,4 +14,5 @@ mod program;
 mod round_trip;
 mod scripted;
 mod serve;
+mod token;
 mod usage;

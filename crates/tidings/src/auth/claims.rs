@@ -68,9 +68,8 @@ fn times(claims: &Claims, dialect: Dialect, now: u64) -> Result<(Option<u64>, u6
 
 /// A `NumericDate`: seconds since 1970, whole or not.
 fn milliseconds(claim: &'static str, value: &Value, round: fn(f64) -> f64) -> Result<u64, Reason> {
-    let seconds = match value {
-        Value::Number(seconds) => seconds,
-        _ => return Err(Reason::Claim { claim, wanted: "a number of seconds since 1970" }),
+    let Value::Number(seconds) = value else {
+        return Err(Reason::Claim { claim, wanted: "a number of seconds since 1970" });
     };
     Ok(match (seconds.as_u64(), seconds.as_f64()) {
         (Some(seconds), _) => seconds.saturating_mul(1_000),

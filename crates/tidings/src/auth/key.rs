@@ -21,7 +21,7 @@ pub(super) struct VerifyingKey {
 }
 
 enum Check {
-    Hmac(hmac::Key),
+    Hmac(Box<hmac::Key>),
     Public(ParsedPublicKey),
 }
 
@@ -149,7 +149,7 @@ fn secret(secret: &[u8], algorithms: &[Algorithm]) -> Result<Vec<(Algorithm, Che
             secret.len()
         ));
     }
-    let key = |&algorithm: &Algorithm| (algorithm, Check::Hmac(hmac::Key::new(hmac_algorithm(algorithm), secret)));
+    let key = |&algorithm: &Algorithm| (algorithm, Check::Hmac(Box::new(hmac::Key::new(hmac_algorithm(algorithm), secret))));
     Ok(algorithms.iter().map(key).collect())
 }
 

@@ -107,15 +107,13 @@ pub(crate) fn too_short(presented: &Presented<'_>) -> bool {
 
 /// The first cookie of a name; browsers send the one with the most specific path first (RFC 6265).
 fn cookie<'a>(fields: &[&'a [u8]], name: &str) -> Option<&'a [u8]> {
-    let pairs = fields.iter().flat_map(|field| field.split(|&b| b == b';'));
-    pairs
-        .filter_map(|pair| {
-            let at = pair.iter().position(|&b| b == b'=')?;
-            let (given, value) = (pair[..at].trim_ascii(), pair[at + 1..].trim_ascii());
-            let value = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
-            (given == name.as_bytes()).then_some(value)
-        })
-        .next()
+    let mut pairs = fields.iter().flat_map(|field| field.split(|&b| b == b';'));
+    pairs.find_map(|pair| {
+        let at = pair.iter().position(|&b| b == b'=')?;
+        let (given, value) = (pair[..at].trim_ascii(), pair[at + 1..].trim_ascii());
+        let value = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
+        (given == name.as_bytes()).then_some(value)
+    })
 }
 
 #[cfg(test)]
@@ -140,8 +138,7 @@ mod tests {
     #[test]
     fn sources_and_precedence() {
         use Source::{Cookie, Header, Query};
-        let mut config = Config::default();
-        config.query_token = true;
+        let config = Config { query_token: true, ..Config::default() };
         let check = |door, fields: &[&str], query: &[&str], cookies: &[&str], expected: Expected<'_>| {
             check(&config, door, fields, query, cookies, &expected);
         };

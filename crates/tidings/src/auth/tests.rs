@@ -114,7 +114,7 @@ fn guard(config: &Config) -> Result<Guard, BadSetting> {
 }
 
 fn presented(door: Door, fields: &[String]) -> Presented<'_> {
-    Presented { door, authorization: fields.iter().map(|f| f.as_bytes()).collect(), cookies: Vec::new(), query: Vec::new() }
+    Presented { door, authorization: fields.iter().map(String::as_bytes).collect(), cookies: Vec::new(), query: Vec::new() }
 }
 
 async fn ask(guard: &Guard, role: Role, token: &str) -> Result<Access, AuthError> {

@@ -215,6 +215,7 @@ impl Problem {
                 (Class::Insufficient, _) => challenge("Bearer error=\"insufficient_scope\""),
             },
             Problem::Expired => challenge("Bearer error=\"invalid_token\""),
+            Problem::Forbidden(_) => challenge("Bearer error=\"insufficient_scope\""),
             Problem::PerClient { retry_after } | Problem::Overloaded { retry_after } | Problem::ShuttingDown { retry_after } => {
                 Some((header::RETRY_AFTER, (*retry_after).into()))
             }

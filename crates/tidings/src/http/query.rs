@@ -14,9 +14,10 @@ pub(crate) fn pairs(encoded: &[u8]) -> Option<impl Iterator<Item = Pair<'_>>> {
     Some(form_urlencoded::parse(encoded))
 }
 
-/// The pairs of a URL's query.
+/// The pairs of a URL's query, without a token that stands there (M-205): it was read when rights were asked for, and is nobody else's.
 pub(crate) fn url_pairs(query: &str) -> Result<impl Iterator<Item = Pair<'_>>, Problem> {
-    pairs(query.as_bytes()).ok_or(Problem::QueryNotUtf8)
+    let pairs = pairs(query.as_bytes()).ok_or(Problem::QueryNotUtf8)?;
+    Ok(pairs.filter(|(name, _)| name != "authorization"))
 }
 
 /// The rest of a path, decoded; `+` is a plus there.
