@@ -175,7 +175,7 @@ impl Hub {
         let audience = settings.audience.clone().unwrap_or_else(|| public_url.clone());
         if let Some((_, rest)) = settings.public_url.as_deref().and_then(|url| url.split_once("://")) {
             // The hub is asked by the name that it believes to have.
-            place.host = rest.split('/').next().unwrap_or_default().to_owned();
+            rest.split('/').next().unwrap_or_default().clone_into(&mut place.host);
         }
         Ok(Hub { settings, place, public_url, audience })
     }
