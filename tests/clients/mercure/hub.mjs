@@ -5,7 +5,8 @@ import { randomUUID } from 'node:crypto';
 import { SignJWT } from 'jose';
 import { startHub } from '../harness/hub.mjs';
 
-const PUBLISHER = 'a secret of publishers that is long enough';
+/** The secret that signs publishers' tokens, for clients that make their own. */
+export const PUBLISHER = 'a secret of publishers that is long enough';
 const SUBSCRIBER = 'a secret of subscribers that is long enough';
 const ISSUER = 'https://issuer.example';
 const RESOURCE = 'https://hub.example/.well-known/mercure';
