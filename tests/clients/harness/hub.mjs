@@ -11,13 +11,13 @@ export const QUICK = ['--heartbeat', '1s', '--retry', '200ms-500ms'];
 const running = new Set();
 process.on('exit', () => running.forEach((child) => child.kill('SIGKILL')));
 
-/** Starts the hub with the memory store and the given further flags; `port` 0 takes a free one. */
-export async function startHub(flags = [], port = 0) {
+/** Starts the hub with the memory store and the given further flags and variables; `port` 0 takes a free one. */
+export async function startHub(flags = [], port = 0, variables = {}) {
   const bin = process.env.TIDINGS_BIN;
   check(bin, 'TIDINGS_BIN must name the binary to test');
   const args = ['serve', '--listen', `127.0.0.1:${port}`, '--store', 'memory', ...flags];
   // Every TIDINGS_* variable is a setting (N-41): the hub has those of the test and no others.
-  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('TIDINGS_')));
+  const env = { ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('TIDINGS_'))), ...variables };
   const child = spawn(bin, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
   running.add(child);
   let log = '';

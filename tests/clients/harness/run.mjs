@@ -4,12 +4,14 @@
 import { availableParallelism } from 'node:os';
 import { BROWSER_ONLY } from '../browser/cases.mjs';
 import { Chromium } from '../browser/chromium.mjs';
+import { mercureCases } from '../mercure/cases.mjs';
 import { CLIENTS } from './clients.mjs';
 import * as scenarios from './scenarios.mjs';
 
 const words = process.argv.slice(2);
 const chromium = new Chromium();
 const cases = [
+  ...mercureCases(chromium),
   ...Object.entries(BROWSER_ONLY).map(([scenario, play]) => ({ client: chromium.name, scenario, run: () => play(chromium) })),
   ...[chromium, ...CLIENTS].flatMap((client) =>
     ['ordered', 'cuts', 'rotation', ...(client.primed ? ['firstEvent'] : [])].map((scenario) => ({

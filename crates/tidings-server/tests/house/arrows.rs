@@ -9,6 +9,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("crates/tidings-core", &[]),
     ("crates/tidings", &["tidings-core"]),
     ("crates/tidings-server", &["tidings"]),
+    // A black-box suite: it knows no hub from inside.
+    ("crates/conformance", &[]),
     ("examples", &["tidings"]),
     ("bench", &["tidings"]),
     ("fuzz", &["tidings", "tidings-core"]),
