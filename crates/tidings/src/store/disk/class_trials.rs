@@ -265,7 +265,7 @@ fn classes_and_the_latest_survive_crashes() {
 /// Without any one of the syncs some crash breaks a promise.
 #[test]
 fn every_sync_of_retention_is_needed() {
-    for why in [Why::State] {
+    for why in [Why::State, Why::Aside, Why::AsideName] {
         let broken = (0..600).find_map(|seed| run(seed, Some(why)).err());
         println!("without the sync of {why:?}: {broken:?}");
         assert!(broken.is_some(), "nothing breaks without the sync of {why:?}");
