@@ -165,7 +165,9 @@ impl Keeper {
                 break;
             }
             total -= sizes.get(&segment.header.serial).copied().unwrap_or(0);
-            due.iter_mut().for_each(|due| *due = segment.last.max(*due));
+            for due in &mut due {
+                *due = segment.last.max(*due);
+            }
         }
         due
     }

@@ -127,9 +127,9 @@ fn take(
         };
         let offset = (at + from as u64) as u32;
         if header.serial & ASIDE == 0 {
-            scan.index.push(offset, &record)
+            scan.index.push(offset, &record);
         } else {
-            scan.index.push_at(offset, &record)
+            scan.index.push_at(offset, &record);
         }
         each(&record);
         if near != record.topics() {
