@@ -24,6 +24,8 @@ sim SEED:
 fuzz SECONDS="600":
     cargo +nightly fuzz run wire -- -max_total_time={{SECONDS}}
     cargo +nightly fuzz run shard -- -max_total_time={{SECONDS}}
+    cargo +nightly fuzz run template -- -max_total_time={{SECONDS}} -max_len=8192
+    cargo +nightly fuzz run pattern -- -max_total_time={{SECONDS}} -max_len=8192
 
 # 10,000 subscribers on one topic and on 10,000 topics; every event checked.
 bench:

@@ -167,6 +167,25 @@ impl Record {
         self.data_start == self.data_end
     }
 
+    /// The reconnection time that it tells its readers, in milliseconds, if it does.
+    pub fn retry(&self) -> Option<u32> {
+        let before_data = self.wire.get(self.start as usize..self.data_start as usize - "data: ".len())?;
+        let mut lines = before_data.split(|&byte| byte == b'\n');
+        let digits = lines.find_map(|line| line.strip_prefix(b"retry: "))?;
+        std::str::from_utf8(digits).ok()?.parse().ok()
+    }
+
+    /// The same event for a place in another log.
+    pub fn redraft(&self) -> Draft {
+        // The id is the last line: after the data, and before the blank line and the end of the chunk.
+        let id_at = self.id.is_none().then(|| self.data_end + "\nid: ".len() as u32);
+        let bytes = BytesMut::from(&self.wire[..]);
+        let Record { start, data_start, data_end, data_lines, cost, private, .. } = *self;
+        let encoded = Encoded { bytes, start, data_start, data_end, data_lines, id_at };
+        let (topics, event_type, id) = (self.topics.clone(), self.event_type.clone(), self.id.clone());
+        Draft { topics, event_type, id, private, cost, encoded }
+    }
+
     /// Its bytes on a connection.
     pub fn wire(&self, framing: Framing) -> &[u8] {
         match framing {

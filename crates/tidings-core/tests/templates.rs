@@ -286,6 +286,11 @@ proptest! {
         let selector = text(&parts);
         prop_assert!(matches(&selector, &expanded), "{selector:?} expands to {expanded:?}");
     }
+}
+
+proptest! {
+    // To make the regular expressions takes most of the time.
+    #![proptest_config(ProptestConfig::with_cases(600))]
 
     /// M-218: exactly what the regular expression matches, and its own text.
     #[test]

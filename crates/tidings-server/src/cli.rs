@@ -5,9 +5,10 @@
 use crate::{
     Failure, bench,
     client::Endpoint,
+    log,
     printer::Style,
     publish, quantity, serve,
-    settings::{self, Given, Kind, SETTINGS},
+    settings::{self, Given, Kind, SETTINGS, Setting, Settings},
     subscribe::{self, Begin, Selection},
 };
 use clap::{Arg, ArgAction, ArgMatches, Command, builder::NonEmptyStringValueParser, value_parser};
@@ -63,6 +64,16 @@ Examples:
 
 Comes back by itself after any cut and goes on where it was. If events are missing all the same, it says so on standard error.";
 
+const LOG_EXAMPLES: &str = "\
+Examples:
+  tidings log inspect ~/.local/share/tidings
+  tidings log verify /var/lib/tidings && echo whole
+  tidings log export /var/lib/tidings --topic orders --since 1h | jq .data
+  tidings log export DIR --publishable | curl -T - -X POST -H 'content-type: application/x-ndjson' localhost:4680/publish
+  tidings log compact /var/lib/tidings --retention-age 1h
+
+The first three only read, and work beside a running hub; compact and new-epoch need a stopped one.";
+
 /// Where `tidings serve` listens without settings.
 const DEFAULT_URL: &str = "http://127.0.0.1:4680";
 
@@ -89,6 +100,7 @@ pub(crate) fn run() -> Result<(), Failure> {
             "publish" => publish(matches),
             "subscribe" => subscribe(matches),
             "bench" => bench::run(matches),
+            "log" => log_command(matches),
             "settings" => print(settings::markdown().as_bytes()),
             _ => completions(&matches),
         },
@@ -107,6 +119,7 @@ fn command() -> Command {
         .subcommand(publish_command())
         .subcommand(subscribe_command())
         .subcommand(bench::command())
+        .subcommand(log_commands())
         .subcommand(Command::new("settings").about("Print the reference page of the settings as Markdown").hide(true))
         .subcommand(
             Command::new("completions")
@@ -120,21 +133,56 @@ fn serve_command() -> Command {
     let config = Arg::new("config").long("config").value_name("FILE").value_parser(value_parser!(PathBuf)).env("TIDINGS_CONFIG");
     let config = config.help("A TOML file with settings").hide_env_values(true);
     let command = Command::new("serve").about(SERVE_ABOUT).after_help(SERVE_EXAMPLES).arg(config);
-    SETTINGS.iter().fold(command, |command, setting| {
-        let mut help = format!("{}.", setting.help);
-        for (what, text) in [("default: ", setting.default), ("allowed: ", &setting.bounds()), ("env: ", &setting.env_name())] {
-            if !text.is_empty() {
-                let _ = write!(help, " [{what}{text}]");
-            }
+    SETTINGS.iter().fold(command, |command, setting| command.arg(setting_arg(setting).hide_short_help(!FIRST.contains(&setting.name))))
+}
+
+fn setting_arg(setting: &Setting) -> Arg {
+    let mut help = format!("{}.", setting.help);
+    for (what, text) in [("default: ", setting.default), ("allowed: ", &setting.bounds()), ("env: ", &setting.env_name())] {
+        if !text.is_empty() {
+            let _ = write!(help, " [{what}{text}]");
         }
-        let arg = Arg::new(setting.name).long(setting.name).value_name(setting.form()).help(help).help_heading(setting.group);
-        let arg = match setting.kind {
-            Kind::Switch { .. } => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
-            Kind::List { .. } => arg.action(ArgAction::Append),
-            _ => arg,
-        };
-        command.arg(arg.hide_short_help(!FIRST.contains(&setting.name)))
-    })
+    }
+    let arg = Arg::new(setting.name).long(setting.name).value_name(setting.form()).help(help).help_heading(setting.group);
+    match setting.kind {
+        Kind::Switch { .. } => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+        Kind::List { .. } => arg.action(ArgAction::Append),
+        _ => arg,
+    }
+}
+
+/// What retention is told.
+fn retention() -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().filter(|setting| setting.name.starts_with("retention"))
+}
+
+fn log_commands() -> Command {
+    let directory = || Arg::new("DIR").required(true).value_parser(value_parser!(PathBuf)).help("The directory of the log");
+    let flag = |name: &'static str, help: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
+    let command = |name: &'static str, about: &'static str| Command::new(name).about(about).arg(directory());
+    let topic = Arg::new("topic").long("topic").value_name("TOPIC").action(ArgAction::Append);
+    let since = Arg::new("since").long("since").value_name("TIME").value_parser(quantity::parse_moment);
+    let config = Arg::new("config").long("config").value_name("FILE").value_parser(value_parser!(PathBuf)).env("TIDINGS_CONFIG");
+    let compact = command("compact", "Remove what retention would remove, as the settings say; on a stopped log")
+        .arg(config.help("A TOML file with settings").hide_env_values(true))
+        .args(retention().map(setting_arg));
+    Command::new("log")
+        .about("Look after a log on disk: inspect, verify, export, compact, begin anew")
+        .after_help(LOG_EXAMPLES)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(
+            command("inspect", "Print what is in it: epoch, ranges, times, bytes, segments, gaps").arg(flag("json", "As one JSON object")),
+        )
+        .subcommand(command("verify", "Check every checksum; says where damage is, and ends with exit code 1 if there is any"))
+        .subcommand(
+            command("export", "Print its events as JSON, one a line, private ones included")
+                .arg(topic.help("Only events with this topic; may be repeated"))
+                .arg(since.help("Only what was accepted since then: 10m (so long ago), 2026-11-25T12:00:00Z, or milliseconds since 1970"))
+                .arg(flag("publishable", "As POST /publish takes them: without the ids and times that the hub gave")),
+        )
+        .subcommand(compact)
+        .subcommand(command("new-epoch", "Begin a new log with its events, after a restore; readers are told. On a stopped log"))
 }
 
 fn hub_args(command: Command) -> Command {
@@ -194,8 +242,13 @@ fn subscribe_command() -> Command {
 }
 
 fn serve(mut matches: ArgMatches) -> Result<(), Failure> {
+    serve::run(resolve(&mut matches, SETTINGS.iter())?)
+}
+
+/// The settings, where these can be given as flags.
+fn resolve(matches: &mut ArgMatches, of: impl Iterator<Item = &'static Setting>) -> Result<Settings, Failure> {
     let mut flags = Given::default();
-    for setting in SETTINGS {
+    for setting in of {
         if let Some(values) = matches.remove_many::<String>(setting.name) {
             flags.flag(setting, values);
         }
@@ -203,7 +256,30 @@ fn serve(mut matches: ArgMatches) -> Result<(), Failure> {
     // Names or values that are not text cannot be settings of ours, which are all ASCII names; lossy text will say so where they are.
     let env = std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
     let file = matches.remove_one::<PathBuf>("config");
-    serve::run(settings::resolve(flags, env, file.as_deref()).map_err(Failure::Usage)?)
+    settings::resolve(flags, env, file.as_deref()).map_err(Failure::Usage)
+}
+
+fn log_command(mut matches: ArgMatches) -> Result<(), Failure> {
+    let Some((name, mut matches)) = matches.remove_subcommand() else {
+        return Err(Failure::Usage("no command given; see tidings log --help".into()));
+    };
+    let directory = matches.remove_one::<PathBuf>("DIR").unwrap_or_default();
+    match &*name {
+        "inspect" => log::inspect(&directory, matches.get_flag("json")),
+        "verify" => log::verify(&directory),
+        "export" => {
+            let topics = matches.remove_many("topic").into_iter().flatten().collect();
+            let (since, publishable) = (matches.remove_one("since"), matches.get_flag("publishable"));
+            log::export(&directory, &log::Export { topics, since, publishable })
+        }
+        "compact" => {
+            let mut settings = resolve(&mut matches, retention())?;
+            (settings.disk, settings.data) = (true, Some(directory));
+            let options = settings.disk().map_err(Failure::Usage)?;
+            options.map_or(Ok(()), |(directory, options)| log::compact(&directory, options))
+        }
+        _ => log::new_epoch(&directory),
+    }
 }
 
 fn endpoint(matches: &mut ArgMatches) -> Result<Endpoint, Failure> {

@@ -6,6 +6,7 @@
 mod bench;
 mod cli;
 mod client;
+mod log;
 mod logging;
 mod printer;
 mod publish;

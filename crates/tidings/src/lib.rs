@@ -31,8 +31,8 @@ pub use hub::{
     Cursor, Granted, Hub, HubBuilder, IdempotencyKey, KeyError, Opened, PublishError, StartError, SubscribeError, Subscription, TopicInfo,
 };
 pub use store::{
-    Bounds, DiskOptions, DiskStore, Durability, EventStore, Follower, KeyWindow, MemoryStore, Once, OnceKey, OpenError, PageLimits,
-    Promises, StoreError, StoreFuture, StoreReport,
+    Bounds, DiskOptions, DiskStore, Durability, EventStore, Finding, Follower, KeyWindow, LogDirectory, LogReport, MemoryStore,
+    MissingReport, Once, OnceKey, OpenError, PageLimits, Promises, SegmentReport, StoreError, StoreFuture, StoreReport, Verified,
 };
 pub use tidings_core::{
     BaseError, Draft, Epoch, Event, EventError, EventId, Filter, GapReason, Grant, Item, Matchers, Message, Parser, PatternError, Position,

@@ -7,7 +7,7 @@ use std::{
 use tempfile::TempDir;
 use tidings::{
     DiskOptions, DiskStore, Event, EventId, EventStore, Filter, GapReason, Grant, Keep, KeyWindow, Matchers, MemoryStore, Once, OnceKey,
-    PageLimits, PrefixRule, Record, Topic, TopicMatcher,
+    PageLimits, PrefixRule, Record, Topic, TopicMatcher, UrlPatterns,
 };
 
 /// Keys count for a minute, three of them.
@@ -112,6 +112,44 @@ async fn retention_is_told_to_those_it_concerns() {
         assert_eq!(store.missing_after(0, &filter("c")).await.unwrap(), None);
         let page = store.read_after(0, u64::MAX, &filter("a"), ALL).await.unwrap();
         assert_eq!((page.lost, page.records.len(), page.covered_through), (Some(GapReason::Evicted), 0, 5));
+    })
+    .await;
+}
+
+/// M-32, M-218, N-14: pages, gaps and what counts as newest are exact for templates and URL patterns too, with far more topics than match.
+#[tokio::test]
+async fn patterns_are_answered_exactly() {
+    let patterns = UrlPatterns::new("https://hub.example/", 10).unwrap();
+    let asking = [TopicMatcher::template("/rooms/{n}1{?page}").unwrap(), TopicMatcher::url_pattern("/rooms/(\\d*1)", &patterns).unwrap()];
+    for_every_store(1_000, async |store| {
+        let topics: Vec<String> = (1..=600).map(|n| if n % 2 == 0 { format!("/rooms/{n}/x") } else { format!("/rooms/{n}") }).collect();
+        append(&*store, &topics.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        let wanted: Vec<u64> = (1..=600).filter(|n| n % 10 == 1).collect();
+        for matcher in &asking {
+            let filter = Filter::new(Matchers::from(matcher.clone()), &Grant::open());
+            let (mut found, mut after) = (Vec::new(), 0);
+            while after < 600 {
+                let page = store.read_after(after, 600, &filter, PageLimits { events: 7, ..ALL }).await.unwrap();
+                assert!(page.covered_through > after && page.lost.is_none());
+                found.extend(page.records.iter().filter(|record| filter.wants_record(record)).map(|record| record.position().sequence));
+                after = page.covered_through;
+            }
+            assert_eq!(found, wanted, "{matcher:?}");
+            assert_eq!(store.last(2, &filter).await.unwrap(), 580, "{matcher:?}");
+        }
+        // Of the first 11 two were wanted, the second of them the last.
+        append(&*store, &["other"; 411]).await;
+        assert_eq!(store.bounds().floor, 11);
+        for matcher in &asking {
+            let filter = Filter::new(Matchers::from(matcher.clone()), &Grant::open());
+            let told = async |after| store.missing_after(after, &filter).await.unwrap();
+            assert_eq!((told(0).await, told(10).await, told(11).await), (Some(GapReason::Evicted), Some(GapReason::Evicted), None));
+        }
+        append(&*store, &["other"; 9]).await;
+        for matcher in &asking {
+            let filter = Filter::new(Matchers::from(matcher.clone()), &Grant::open());
+            assert_eq!(store.missing_after(11, &filter).await.unwrap(), None, "what has gone since then was for others");
+        }
     })
     .await;
 }

@@ -83,7 +83,13 @@ impl Part {
 
 impl Compiled {
     pub(super) fn new(text: &str, base: &Url) -> Result<Compiled, PatternError> {
-        Compiled::of(UrlPatternInit::parse_constructor_string::<Expression>(text, Some(base.clone())).map_err(invalid)?)
+        let parse = |base| UrlPatternInit::parse_constructor_string::<Expression>(text, base);
+        // With a base the standard makes the paths of absolute patterns relative to it too, where they have no slash: `urn:` could not be asked for.
+        let init = match parse(None) {
+            Err(urlpattern::Error::BaseUrlRequired) => parse(Some(base.clone())),
+            other => other,
+        };
+        Compiled::of(init.map_err(invalid)?)
     }
 
     pub(super) fn of(init: UrlPatternInit) -> Result<Compiled, PatternError> {
@@ -212,18 +218,26 @@ impl CompileError {
 /// Every state at once, so that matching takes a step per byte whatever the expression. Parts of a parsed URL are ASCII, and so are the
 /// expressions: no table of Unicode is needed.
 fn automaton(text: &str, room: usize) -> Result<Automata, CompileError> {
+    let parsed = syntax::parse_with(text, &syntax::Config::new().unicode(false).utf8(false)).map_err(|error| {
+        // The last line says what is wrong, those before it show where.
+        let shown = error.to_string();
+        CompileError::Syntax(shown.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned())
+    })?;
+    let config = thompson::Config::new().utf8(false).which_captures(thompson::WhichCaptures::None).nfa_size_limit(Some(room));
+    let nfa = thompson::Compiler::new().configure(config).build_from_hir(&parsed).map_err(|error| match error.size_limit() {
+        Some(_) => CompileError::Size,
+        None => CompileError::Syntax(error.to_string()),
+    })?;
     let config = dense::Config::new()
         .start_kind(StartKind::Anchored)
         .match_kind(MatchKind::All)
         .accelerate(false)
         .dfa_size_limit(Some(room))
         .determinize_size_limit(Some(4 * room));
-    let compiled = dense::Builder::new()
+    dense::Builder::new()
         .configure(config)
-        .syntax(syntax::Config::new().unicode(false).utf8(false))
-        .thompson(thompson::Config::new().utf8(false).nfa_size_limit(Some(room)))
-        .build(text);
-    compiled.map_err(|error| if error.is_size_limit_exceeded() { CompileError::Size } else { CompileError::Syntax(error.to_string()) })
+        .build_from_nfa(&nfa)
+        .map_err(|error| if error.is_size_limit_exceeded() { CompileError::Size } else { CompileError::Syntax(error.to_string()) })
 }
 
 fn accepts(automaton: &Automata, text: &str) -> bool {

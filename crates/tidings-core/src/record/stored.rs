@@ -144,7 +144,11 @@ mod tests {
         /// Whatever was stored reads back as the same record; whatever else is read does not panic.
         #[test]
         fn round_trip(event in events(), near in events(), cut in any::<prop::sample::Index>(), flip: u8) {
-            let record = Record::draft(event).seal(AT, 5);
+            let record = Record::draft(event.clone()).seal(AT, 5);
+            prop_assert_eq!(record.retry(), event.retry());
+            let elsewhere = Position { epoch: Epoch(8), sequence: 1 };
+            let (again, directly) = (record.redraft().seal(elsewhere, 6), Record::draft(event).seal(elsewhere, 6));
+            prop_assert_eq!(format!("{again:?}"), format!("{directly:?}"));
             let near = Record::draft(near).seal(AT, 5);
             let mut bytes = Vec::new();
             record.put_stored(&mut bytes);

@@ -2,8 +2,8 @@
 //! feeds are judged by.
 
 use super::rng::Rng;
-use std::sync::Arc;
-use tidings_core::{FeedKey, Filter, Framing, Grant, Matchers, TopicMatcher};
+use std::sync::{Arc, LazyLock};
+use tidings_core::{FeedKey, Filter, Framing, Grant, Matchers, TopicMatcher, UrlPatterns};
 
 /// The topics that are published to: some below others, some that only look so, one with a slash in front (N-10).
 pub(crate) const TOPICS: [&str; 9] = ["a", "a/b", "/a/c", "ab", "b", "b/x/y", "b/x", "c", "c/d"];
@@ -13,13 +13,40 @@ pub(crate) enum Wish {
     All,
     Exact(&'static str),
     Prefix(&'static str),
+    /// A URI Template and what it matches.
+    Template(&'static str, &'static [&'static str]),
+    /// A URL pattern and what it matches.
+    Pattern(&'static str, &'static [&'static str]),
 }
+
+/// M-218: each with all of the topics that it matches.
+const TEMPLATES: [(&str, &[&str]); 6] = [
+    ("{x}", &["a", "ab", "b", "c"]),
+    ("a{x}", &["a", "ab"]),
+    ("b/{x}", &["b/x"]),
+    ("b{/x*}", &["b", "b/x/y", "b/x"]),
+    ("{+x}/{y}", &["a/b", "/a/c", "b/x/y", "b/x", "c/d"]),
+    ("c/d{x}/", &[]),
+];
+
+/// M-32: the same; relative to `https://hub.example/`.
+const PATTERNS: [(&str, &[&str]); 6] = [
+    ("/a/:x", &["a/b", "/a/c"]),
+    ("/:x", &["a", "ab", "b", "c"]),
+    ("b/*", &["b/x/y", "b/x"]),
+    ("https://hub.example/(b|c)/:x/:y?", &["b/x/y", "b/x", "c/d"]),
+    ("*://*:*/ab", &["ab"]),
+    ("https://elsewhere.example/*", &[]),
+];
 
 impl Wish {
     fn random(rng: &mut Rng) -> Wish {
-        match rng.below(8) {
+        let of = |(text, hits): (&'static str, &'static [&'static str]), kind: fn(_, _) -> Wish| kind(text, hits);
+        match rng.below(12) {
             0 => Wish::All,
             1..=4 => Wish::Exact(rng.pick(&TOPICS)),
+            5..=6 => of(rng.pick(&TEMPLATES), Wish::Template),
+            7..=8 => of(rng.pick(&PATTERNS), Wish::Pattern),
             _ => Wish::Prefix(rng.pick(&["a", "b", "b/x", "c", "x"])),
         }
     }
@@ -32,6 +59,7 @@ impl Wish {
                 let topic: Vec<&str> = topic.strip_prefix('/').unwrap_or(topic).split('/').collect();
                 topic.starts_with(&name.split('/').collect::<Vec<_>>())
             }
+            Wish::Template(_, hits) | Wish::Pattern(_, hits) => hits.contains(&topic),
         }
     }
 
@@ -40,6 +68,12 @@ impl Wish {
             Wish::All => TopicMatcher::all(),
             Wish::Exact(name) => TopicMatcher::exact(name).unwrap(),
             Wish::Prefix(name) => TopicMatcher::prefix(name).unwrap(),
+            Wish::Template(text, _) => TopicMatcher::template(text).unwrap(),
+            Wish::Pattern(text, _) => {
+                // One for all runs, as a process has one: what is compiled does not depend on what came before.
+                static OF_THE_HUB: LazyLock<UrlPatterns> = LazyLock::new(|| UrlPatterns::new("https://hub.example/", 100).unwrap());
+                TopicMatcher::url_pattern(text, &OF_THE_HUB).unwrap()
+            }
         }
     }
 }

@@ -5,13 +5,16 @@
 // Signals are half of what is tried here.
 #![cfg(unix)]
 
+mod bad_days;
 mod client;
 mod crash;
 mod faulty;
 mod load;
+mod operator;
 mod places;
 mod program;
 mod round_trip;
 mod scripted;
 mod serve;
+mod trial;
 mod usage;

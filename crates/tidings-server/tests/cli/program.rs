@@ -165,7 +165,11 @@ impl Hub {
         if !flags.contains(&"--retry") {
             args.extend(["--retry", "50ms"]);
         }
-        let mut program = Program::start(&mut tidings(&args));
+        Hub::take(Program::start(&mut tidings(&args)))
+    }
+
+    /// One that was started in another way.
+    pub(crate) fn take(mut program: Program) -> Hub {
         let line = program.line();
         let url = line.strip_prefix("tidings listening on ").and_then(|line| Some(line.split_once(' ')?.0));
         let url = url.unwrap_or_else(|| panic!("{line}")).to_owned();

@@ -165,7 +165,7 @@ mod tests {
         }
         // It is on disk: a release that digests otherwise would take every retry over an update for other content.
         let digest = key("k").digest("publish", &requests[0]);
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let hex = |bytes: &[u8]| bytes.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
         assert_eq!(hex(&digest.name), "20c618b78764c996307f0894d0b18620");
         assert_eq!(hex(&digest.request), "c6472c94e308bea67bee4d963ca843a32ce7733d84190f42d351dedd126a4ec6");
     }

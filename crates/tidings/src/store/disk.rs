@@ -4,11 +4,15 @@
 //! Here its parts are joined: the writer and the keeper, a thread each, and the log that readers see.
 
 mod aside;
+#[cfg(test)]
+mod bad_days;
 mod cached;
 #[cfg(test)]
 mod class_trials;
 #[cfg(test)]
 mod damage;
+mod directory;
+mod epoch;
 mod evicted;
 mod files;
 mod format;
@@ -18,6 +22,7 @@ mod keyring;
 mod ledger;
 mod log;
 mod names;
+mod overlay;
 mod places;
 mod recovery;
 mod scan;
@@ -28,11 +33,13 @@ mod standing;
 mod state;
 #[cfg(test)]
 mod trials;
+mod verify;
 mod writer;
 
 use super::{Bounds, EventStore, Follower, KeyWindow, Once, OnceKey, PageLimits, Promises, StoreError, StoreFuture, StoreReport};
 use crate::PrefixRule;
 use cached::Cached;
+pub use directory::{LogDirectory, LogReport, MissingReport, SegmentReport};
 use files::{Directory, Files, TakeError};
 use keeper::Keeper;
 use keyring::Keyring;
@@ -41,7 +48,7 @@ use recovery::{Recovered, recover};
 use state::Durable;
 use std::{
     fmt, io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, OnceLock, PoisonError, mpsc},
     thread::JoinHandle,
     time::Duration,
@@ -51,6 +58,7 @@ use tidings_core::{
     shard::{Floors, Page},
 };
 use tokio::sync::oneshot;
+pub use verify::{Finding, Verified};
 use writer::{Queue, Waiting, Writer, store_error};
 
 /// Bytes that one append may have: offsets in a segment have 32 bits.
@@ -179,18 +187,22 @@ fn assemble(files: Arc<dyn Files>, options: DiskOptions, finished: Box<dyn Fn() 
     Ok(Parts { log, writer, keeper, torn })
 }
 
+fn take(path: &Path) -> Result<Directory, OpenError> {
+    let shown = path.display().to_string();
+    Directory::take(path.into()).map_err(|error| match error {
+        TakeError::Locked(by) if by.is_empty() => OpenError::InUse { path: shown, by: "?".into() },
+        TakeError::Locked(by) => OpenError::InUse { path: shown, by },
+        TakeError::Io(error) => OpenError::Io { path: shown, error },
+    })
+}
+
 impl DiskStore {
     /// Opens the log in a directory, or begins one there. Reads through what a crash may have left unfinished, so it may take a moment.
     pub fn open(path: impl AsRef<Path>, mut options: DiskOptions) -> Result<DiskStore, OpenError> {
         options.segment_bytes = options.segment_bytes.clamp(64 << 10, LARGEST as u64);
-        let path: PathBuf = path.as_ref().into();
-        let shown = path.display().to_string();
-        let io = |error| OpenError::Io { path: shown.clone(), error };
-        let directory = Directory::take(path).map_err(|error| match error {
-            TakeError::Locked(by) if by.is_empty() => OpenError::InUse { path: shown.clone(), by: "?".into() },
-            TakeError::Locked(by) => OpenError::InUse { path: shown.clone(), by },
-            TakeError::Io(error) => io(error),
-        })?;
+        let path = path.as_ref();
+        let io = |error| OpenError::Io { path: path.display().to_string(), error };
+        let directory = take(path)?;
         let (tell, told) = mpsc::channel();
         let durable = options.durability == Durability::Sync;
         let finished = Box::new(move || {

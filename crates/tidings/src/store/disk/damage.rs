@@ -2,14 +2,14 @@
 //! was published, and whatever is not served is told (N-14).
 
 use super::{
-    DiskOptions, Parts, assemble,
+    DiskOptions, Durability, Parts, assemble,
     files::Files,
     format::{segment_name, serial_of},
     log::Log,
     simulated::{Random, Simulated},
     writer::{Waiting, Writer},
 };
-use crate::store::{Once, PageLimits, StoreError};
+use crate::store::{Once, OnceKey, PageLimits, StoreError};
 use std::{collections::BTreeMap, sync::Arc};
 use tidings_core::{Event, EventId, Filter, GapReason, Grant, Matchers, Record, TopicMatcher};
 use tokio::sync::oneshot;
@@ -22,24 +22,33 @@ fn open(disk: &Simulated) -> Parts {
 }
 
 fn append(writer: &mut Writer, events: Vec<Event>) -> Result<Vec<EventId>, StoreError> {
-    let (answer, mut answered) = oneshot::channel();
-    writer.refusing = None;
-    writer.commit(vec![Waiting { drafts: events.into_iter().map(Record::draft).collect(), key: None, now: 1, answer }]);
-    answered.try_recv().expect("an answer").map(|once| match once {
+    append_with(writer, events, None).map(|once| match once {
         Once::Kept(ids) | Once::Before(ids) => ids,
         Once::Other => panic!("no key"),
     })
 }
 
+fn append_with(writer: &mut Writer, events: Vec<Event>, key: Option<OnceKey>) -> Result<Once, StoreError> {
+    let (answer, mut answered) = oneshot::channel();
+    writer.refusing = None;
+    writer.commit(vec![Waiting { drafts: events.into_iter().map(Record::draft).collect(), key, now: 1, answer }]);
+    answered.try_recv().expect("an answer")
+}
+
+/// Every second request has a key.
+fn key(life: u8, request: u8) -> Option<OnceKey> {
+    request.is_multiple_of(2).then_some(OnceKey { name: [1 + 16 * life + request; 16], request: [request; 32] })
+}
+
 /// A log of several segments, single events and batches, closed properly or not.
-fn filled(closed: bool) -> (Simulated, BTreeMap<u64, String>) {
+pub(super) fn filled(closed: bool) -> (Simulated, BTreeMap<u64, String>) {
     let (disk, mut all) = (Simulated::new(1, None), BTreeMap::new());
     for life in 0..3 {
         let Parts { mut writer, keeper, log, .. } = open(&disk);
-        for request in 0..16 {
+        for request in 0..16u8 {
             let count = if request % 4 == 0 { 3 } else { 1 };
-            let event = |n: u64| Event::new(TOPICS[(request + n) as usize % 3], format!("{life} {request} {n}")).unwrap();
-            append(&mut writer, (0..count).map(event).collect()).unwrap();
+            let event = |n: u64| Event::new(TOPICS[(u64::from(request) + n) as usize % 3], format!("{life} {request} {n}")).unwrap();
+            append_with(&mut writer, (0..count).map(event).collect(), key(life, request)).unwrap();
             let head = log.bounds().head;
             all.extend((0..count).map(|n| (head + 1 + n - count, format!("{life} {request} {n}"))));
         }
@@ -120,6 +129,10 @@ fn damage_is_never_served_and_never_hidden() {
                 let Parts { log, mut writer, keeper, .. } = open(&damaged);
                 let what = format!("{name} {way} at {place} of {len}");
                 check(&what, &log, &all, &by_sequence);
+                assert!(
+                    serial_of(name, "keys").is_none() || writer.keyring.table().len() == 3 * 8,
+                    "{what}: keys are lost that are in the segment"
+                );
                 // It goes on, above every number that was given, and the same is found once more.
                 let id = append(&mut writer, vec![Event::new("new", "event").unwrap()]).unwrap();
                 assert_eq!(id.len(), 1);
@@ -146,6 +159,99 @@ fn files_that_are_gone() {
         damaged.remove(&name).unwrap();
         check(&format!("without {name}"), &open(&damaged).log, &all, &topics);
     }
+}
+
+/// N-6: the keys of removed segments are in files of their own. Damage there costs its keys and nothing else, and no key stands for
+/// anything but what it was used for.
+#[test]
+fn keys_that_were_carried_over() {
+    let disk = Simulated::new(9, None);
+    let open = |disk: &Simulated| {
+        let options = DiskOptions { segment_bytes: 1_000, retention_bytes: 5_000, retention_age: None, ..DiskOptions::default() };
+        assemble(Arc::new(disk.clone()), options, Box::new(|| ())).expect("a damaged log opens")
+    };
+    let name = |n: u8| Some(OnceKey { name: [n; 16], request: [n; 32] });
+    let event = |n: u8| vec![Event::new("a", "x".repeat(100 + usize::from(n))).unwrap()];
+    let Parts { mut writer, keeper, .. } = open(&disk);
+    let mut answers = BTreeMap::new();
+    for n in 1..=97u8 {
+        answers.insert(n, append_with(&mut writer, event(n), name(n)).unwrap());
+        keeper.work(None);
+    }
+    writer.queue.close();
+    writer.run();
+    disk.kill();
+    let again = |disk: &Simulated, what: &str| {
+        let Parts { mut writer, .. } = open(disk);
+        let known = answers.iter().filter(|(n, first)| match (append_with(&mut writer, event(**n), name(**n)).unwrap(), first) {
+            (Once::Before(ids), Once::Kept(first)) => {
+                assert_eq!(ids, *first, "{what}: {n}");
+                true
+            }
+            (Once::Kept(_), _) => false,
+            (other, _) => panic!("{what}: {n} is {other:?}"),
+        });
+        let known = known.count();
+        disk.kill();
+        known
+    };
+    let carried: Vec<String> = {
+        let names = disk.names().unwrap();
+        let gone = |serial| !names.contains(&segment_name(serial));
+        names.iter().filter(|name| serial_of(name, "keys").is_some_and(gone)).cloned().collect()
+    };
+    assert!(carried.len() > 1, "{carried:?}");
+    assert_eq!(again(&disk.copy(), "undamaged"), 97);
+    for name in &carried {
+        let mut len = 0;
+        disk.damage(name, |contents| len = contents.len());
+        for at in [0, 8, 9, 12, 16, 24, 31, 32, 48, 80, 95, len - 5, len - 4, len - 1] {
+            for way in ["cut", "flipped", "zeroed"] {
+                let damaged = disk.copy();
+                damaged.damage(name, |contents| match way {
+                    "cut" => contents.truncate(at),
+                    "flipped" => contents[at] ^= 1,
+                    _ => contents[at..].fill(0),
+                });
+                let mut same = false;
+                disk.damage(name, |contents| damaged.damage(name, |other| same = contents == other));
+                let known = again(&damaged, &format!("{name} {way} at {at}"));
+                assert!(same || (5..97).contains(&known), "{name} {way} at {at}: {known} keys");
+            }
+        }
+        let damaged = disk.copy();
+        damaged.remove(name).unwrap();
+        assert!((5..97).contains(&again(&damaged, name)));
+    }
+    // One that cannot be read goes with the next round.
+    let damaged = disk.copy();
+    damaged.damage(&carried[0], |contents| contents.truncate(40));
+    open(&damaged).keeper.work(None);
+    assert!(!damaged.names().unwrap().contains(&carried[0]));
+}
+
+/// N-6: keys of events that were answered and then undone are undone with them; a full disk does not keep what was answered before from
+/// being answered again.
+#[test]
+fn keys_and_a_disk_that_refuses() {
+    let disk = Simulated::new(10, None);
+    let options = DiskOptions { durability: Durability::None, ..DiskOptions::default() };
+    let Parts { mut writer, .. } = assemble(Arc::new(disk.clone()), options, Box::new(|| ())).unwrap();
+    let event = || vec![Event::new("a", "x").unwrap()];
+    let first = append_with(&mut writer, event(), key(0, 0)).unwrap();
+    assert!(matches!(first, Once::Kept(_)));
+    disk.fail_one_in(1);
+    assert!(append_with(&mut writer, event(), key(0, 2)).is_err());
+    // The failed write gave the segment up, and its sync failed: the first is gone too, and readers are told.
+    disk.fail_one_in(0);
+    assert!(matches!(append_with(&mut writer, event(), key(0, 0)).unwrap(), Once::Kept(_)));
+
+    let Parts { mut writer, .. } = open(&Simulated::new(11, None));
+    let Once::Kept(ids) = append_with(&mut writer, event(), key(0, 0)).unwrap() else { panic!("it is new") };
+    writer.refuse(&std::io::ErrorKind::StorageFull.into());
+    let (answer, mut answered) = oneshot::channel();
+    writer.commit(vec![Waiting { drafts: event().into_iter().map(Record::draft).collect(), key: key(0, 0), now: 1, answer }]);
+    assert_eq!(answered.try_recv().unwrap().unwrap(), Once::Before(ids));
 }
 
 /// A killed program's newest segment: what stands before something that was synced later is damage, not a torn tail.

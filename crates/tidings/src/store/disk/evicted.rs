@@ -10,7 +10,7 @@ use crate::store::retention::{Gone, Rules};
 use std::{collections::BTreeMap, io};
 use tidings_core::{Epoch, Topic};
 
-const NAME: &str = "evicted";
+pub(super) const NAME: &str = "evicted";
 const NEW: &str = "evicted.new";
 const MAGIC: &[u8; 8] = b"TIDGONE\n";
 /// Since 2 it is told by class. One of another version is as good as none.

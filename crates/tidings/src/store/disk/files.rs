@@ -7,6 +7,7 @@ use std::{
     io::{self, ErrorKind},
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 /// Why something has to be on disk before going on. Every sync says it: errors name it, and the simulated disk leaves one kind out
@@ -94,7 +95,7 @@ impl Directory {
             open_private(fs::OpenOptions::new().read(true).write(true).create(true).truncate(false), &path.join(LOCK))
         };
         let lock = lock().map_err(TakeError::Io)?;
-        match lock.try_lock() {
+        match wait_for_lock(&lock) {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => return Err(TakeError::Locked(fs::read_to_string(path.join(LOCK)).unwrap_or_default())),
             Err(fs::TryLockError::Error(error)) => return Err(TakeError::Io(error)),
@@ -106,6 +107,18 @@ impl Directory {
         id().map_err(TakeError::Io)?;
         Ok(Directory { path, lock })
     }
+}
+
+/// Tries for a moment: a hub that was told to stop may be at its end, and whoever looks at a log asks whether it is in use.
+fn wait_for_lock(lock: &fs::File) -> Result<(), fs::TryLockError> {
+    const TRIES: u32 = 10;
+    for _ in 1..TRIES {
+        match lock.try_lock() {
+            Err(fs::TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(10)),
+            other => return other,
+        }
+    }
+    lock.try_lock()
 }
 
 impl Files for Directory {

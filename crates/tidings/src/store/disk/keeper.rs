@@ -40,7 +40,7 @@ pub(super) struct Keeper {
     jumped: bool,
 }
 
-fn wall() -> Duration {
+pub(super) fn wall() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
@@ -52,15 +52,14 @@ impl Keeper {
     /// Works whenever it is told to, and now and then, until nobody is left to tell it.
     pub(super) fn run(mut self, told: &mpsc::Receiver<()>) {
         while !matches!(told.recv_timeout(LOOK), Err(mpsc::RecvTimeoutError::Disconnected)) {
-            let now = self.now();
+            let now = self.now(wall(), self.began.0.elapsed());
             self.work(now);
         }
     }
 
-    /// The time, unless the clock jumped ahead.
-    fn now(&mut self) -> Option<u64> {
-        let now = wall();
-        let ahead = now.saturating_sub(self.began.1 + self.began.0.elapsed());
+    /// The time in milliseconds, unless the clock jumped ahead: what it shows now, and the time that really passed since the beginning.
+    pub(super) fn now(&mut self, now: Duration, passed: Duration) -> Option<u64> {
+        let ahead = now.saturating_sub(self.began.1 + passed);
         if (ahead > JUMP) != self.jumped {
             self.jumped = !self.jumped;
             if self.jumped {
@@ -101,7 +100,7 @@ impl Keeper {
     }
 
     /// Whether there was one to write.
-    fn write_indexes(&self) -> io::Result<bool> {
+    pub(super) fn write_indexes(&self) -> io::Result<bool> {
         let mut wrote = false;
         let segments: Vec<Arc<Segment>> = self.log.view().segments.iter().cloned().collect();
         for segment in segments {

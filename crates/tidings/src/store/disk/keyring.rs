@@ -22,7 +22,11 @@ const HEADER: usize = 32;
 const ENTRY: usize = 64;
 /// With so many files of segments that are gone the next one takes all of their keys over: a day of small segments must not fill the
 /// directory, and a key is not written again more often than once per so many segments.
+#[cfg(not(test))]
 const MANY: usize = 64;
+/// Few enough that the trials come to it.
+#[cfg(test)]
+const MANY: usize = 3;
 
 /// The part of an append that holds its key.
 pub(super) const KEY: usize = 48;
@@ -73,7 +77,9 @@ impl Keyring {
         entries.dedup_by_key(|entry| entry.first);
         carried.sort_unstable_by_key(|carried| carried.serial);
         let mut table = Keys::new(window);
-        entries.into_iter().for_each(|entry| table.push(entry));
+        for entry in entries {
+            table.push(entry);
+        }
         Keyring { epoch, table: Mutex::new(table), carried: Mutex::new(carried) }
     }
 
@@ -98,16 +104,27 @@ impl Keyring {
     /// Puts the keys of a segment that is to be removed on disk. The name of their file has to be there too before the segment goes; then
     /// the caller settles what this gives.
     pub(super) fn carry(&self, files: &dyn Files, serial: u64, first: u64, last: u64, now: Option<u64>) -> io::Result<Carry> {
-        let others: Vec<u64> = self.carried().iter().map(|carried| carried.serial).filter(|&other| other != serial).collect();
-        let merges = others.len() >= MANY;
+        let merges = self.carried().len() >= MANY;
+        self.carry_from(files, serial, if merges { 0 } else { first }, last, now)
+    }
+
+    /// The same for a segment that is to be gone and is still there after a crash. A file that checks stays as it is: it was synced, and may
+    /// hold the keys of others that are gone.
+    pub(super) fn carry_again(&self, files: &dyn Files, serial: u64, first: u64, last: u64) -> io::Result<Option<Carry>> {
+        let is_good = self.carried().iter().any(|carried| carried.serial == serial && carried.newest > 0);
+        if is_good { Ok(None) } else { self.carry_from(files, serial, first, last, None).map(Some) }
+    }
+
+    fn carry_from(&self, files: &dyn Files, serial: u64, from: u64, last: u64, now: Option<u64>) -> io::Result<Carry> {
         let entries: Vec<Entry> = {
             let mut table = self.table();
             if let Some(now) = now {
                 table.forget(now);
             }
-            table.range(if merges { 0 } else { first }, last).copied().collect()
+            table.range(from, last).copied().collect()
         };
-        let mut obsolete = if merges { others } else { Vec::new() };
+        let others = self.carried().iter().map(|carried| carried.serial).filter(|&other| from == 0 && other != serial).collect();
+        let mut obsolete: Vec<u64> = others;
         let file = entries.last().map(|newest| Carried { serial, newest: newest.first });
         if file.is_some() {
             save(files, self.epoch, serial, &entries)?.sync(Why::Carried)?;
@@ -167,7 +184,9 @@ impl Found {
                         file.newest = entries.last().map_or(0, |newest| newest.first);
                         self.entries.extend(entries);
                     }
-                    Err(error) => tracing::error!(%error, serial, "idempotency keys are lost; requests that used them count as new"),
+                    Err(error) => {
+                        tracing::error!(%error, serial, "a file of idempotency keys does not check; requests that used them count as new");
+                    }
                 }
             }
             self.carried.push(file);

@@ -17,7 +17,7 @@ use tidings_core::{Epoch, Record};
 /// Runs that a class at its limit is divided into, by number and by bytes or age: retention takes so large a part of it at a time. What is
 /// hidden by number costs nothing more; what is removed is put on disk first.
 const PARTS: (u64, u64) = (256, 16);
-const NAME: &str = "ledger";
+pub(super) const NAME: &str = "ledger";
 const NEW: &str = "ledger.new";
 const MAGIC: &[u8; 8] = b"TIDBOOK\n";
 const HEADER: usize = 16;
@@ -71,6 +71,11 @@ impl Ledger {
             Account { floor, step, ..Account::default() }
         };
         Ledger { accounts: classes.iter().zip(floors).map(account).collect(), written: BTreeMap::new() }
+    }
+
+    /// Events above the floor of their class.
+    pub(super) fn events(&self) -> u64 {
+        self.accounts.iter().map(|account| account.events).sum()
     }
 
     /// The next event of the log.

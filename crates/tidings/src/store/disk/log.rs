@@ -213,6 +213,21 @@ impl Log {
         })
     }
 
+    /// Before the first event that is there, and the head.
+    pub(super) fn extent(&self) -> (u64, u64) {
+        let view = self.view();
+        let first = view.segments.front().map(|segment| segment.header.first).or(view.active.as_ref().map(|active| active.header.first));
+        (first.map_or(view.head, |first| first - 1), view.head)
+    }
+
+    /// One page of everything that is there, also what is no longer served and not yet removed.
+    pub(super) fn read_all(&self, after: u64, up_to: u64, filter: &Filter, limits: PageLimits) -> io::Result<Page> {
+        let mut page = Page::new(Vec::new(), after);
+        let end = self.cross_gaps(&mut page, up_to, 0);
+        self.read_on(&mut page, end, filter, limits, &|_| true)?;
+        Ok(page)
+    }
+
     /// One page of what is the latest of its kind; see [`crate::EventStore::read_latest`].
     pub(super) fn read_latest(&self, after: u64, up_to: u64, filter: &Filter, limits: PageLimits) -> io::Result<Page> {
         trying_again(|| {

@@ -88,7 +88,7 @@ impl Log {
         from.checked_sub(1).map(|event| Ok(at(event)?.0)).transpose()
     }
 
-    fn accepted_at(&self, place: Place, event: (u64, u32)) -> io::Result<Option<u64>> {
+    pub(super) fn accepted_at(&self, place: Place, event: (u64, u32)) -> io::Result<Option<u64>> {
         let mut time = None;
         fetch(&*self.files, place, &[event], |_, record| {
             time = record.map(|record| record.accepted_at());

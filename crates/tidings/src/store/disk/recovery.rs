@@ -77,9 +77,9 @@ pub(super) fn recover(files: &Arc<dyn Files>, options: &DiskOptions) -> io::Resu
         next = Some(*header);
     }
     let Opening { torn, segments, mut keys, .. } = open;
-    keys.read_carried(&**files, state.epoch, options.keys.keys, |serial| headers.contains_key(&serial))?;
-
     let (removed, mut segments): (VecDeque<_>, VecDeque<_>) = segments.into_iter().partition(|segment| segment.last <= state.removed);
+    let is_there = |serial| segments.iter().any(|segment| segment.header.serial == serial);
+    keys.read_carried(&**files, state.epoch, options.keys.keys, is_there)?;
     let oldest = segments.front().map_or(0, |segment| segment.header.serial);
     if !known {
         state.removed = segments.front().map_or(0, |segment| segment.header.follows);
@@ -139,13 +139,12 @@ pub(super) fn recover(files: &Arc<dyn Files>, options: &DiskOptions) -> io::Resu
     state.early = options.durability != Durability::Sync;
     let epoch = state.epoch;
     let keyring = Keyring::new(epoch, options.keys, keys, kept);
-    // Their own files may not be on disk, and soon there is no other place.
-    let carry = |segment: &Arc<Segment>| keyring.carry(&**files, segment.header.serial, segment.header.first, segment.last, None);
+    let carry = |removed: &Arc<Segment>| keyring.carry_again(&**files, removed.header.serial, removed.header.first, removed.last);
     let carries = removed.iter().map(carry).collect::<io::Result<Vec<_>>>()?;
     // This syncs all names: after a crash of the program alone they may not be on disk yet, and nobody may read what a second crash
     // could undo.
     let durable = Durable::begin(files.clone(), state)?;
-    for carry in carries {
+    for carry in carries.into_iter().flatten() {
         keyring.settle(&**files, carry);
     }
     // Files of segments that retention had removed already come back after a crash, and those without events outlive their neighbours.

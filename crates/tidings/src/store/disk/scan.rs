@@ -10,7 +10,7 @@ use super::{
 };
 use crate::store::{OnceKey, keys::Entry};
 use bytes::Bytes;
-use std::io;
+use std::{io, ops::Range};
 use tidings_core::{Record, Topic};
 
 /// How much is read at once.
@@ -44,6 +44,8 @@ pub(super) struct Scan {
     pub(super) torn: u64,
     /// Events that cannot be read, in between.
     pub(super) damaged: u64,
+    /// Where bytes are that do not check, as offsets.
+    pub(super) holes: Vec<Range<u64>>,
 }
 
 /// Reads a segment through and shows every good record.
@@ -53,8 +55,8 @@ pub(super) fn scan(file: &dyn File, header: &SegmentHeader, end: End, mut each: 
     let limit = at.min(file_len);
     let mut window = Window { file, bytes: Vec::new(), at: 0, limit };
     let last = header.first.saturating_sub(1);
-    let (index, keys) = (MemoryIndex::default(), Vec::new());
-    let mut scan = Scan { index, keys, end: HEADER as u64, last, accepted_at: 0, synced: 0, torn: 0, damaged: 0 };
+    let (index, keys, holes) = (MemoryIndex::default(), Vec::new(), Vec::new());
+    let mut scan = Scan { index, keys, end: HEADER as u64, last, accepted_at: 0, synced: 0, torn: 0, damaged: 0, holes };
     let aside = header.serial & ASIDE != 0;
     let mut at = HEADER as u64;
     while at < limit {
@@ -77,6 +79,7 @@ pub(super) fn scan(file: &dyn File, header: &SegmentHeader, end: End, mut each: 
         }
         match good {
             Some((place, append)) if was_synced => {
+                scan.holes.push(at..place);
                 if aside {
                     scan.index.push_damaged_at(append.first - 1);
                     scan.damaged += 1;
@@ -123,6 +126,7 @@ fn take(
             // The append checks, so these are the bytes that were written; a later version may mean something else by them.
             scan.index.push_damaged();
             scan.damaged += 1;
+            scan.holes.push(at + from as u64..at + len as u64);
             continue;
         };
         let offset = (at + from as u64) as u32;

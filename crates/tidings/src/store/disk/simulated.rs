@@ -47,6 +47,8 @@ struct Disk {
     unsynced_names: Vec<NameChange>,
     /// A sync that does nothing, to see that it is needed.
     ignored: Option<Why>,
+    /// Operations of some kinds that fail, and how.
+    refusing: Option<(&'static [Operation], ErrorKind)>,
     /// Operations until the power goes.
     left: Option<u64>,
     /// One operation in so many fails; none at 0.
@@ -54,6 +56,18 @@ struct Disk {
     /// Files opened before the last crash are gone.
     life: u64,
     gone: bool,
+}
+
+/// What can be asked of a disk, and refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Operation {
+    Create,
+    Write,
+    Truncate,
+    Sync,
+    Rename,
+    Remove,
+    SyncNames,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -130,6 +144,7 @@ impl Simulated {
             ignored,
             left: None,
             failing: 0,
+            refusing: None,
             life: 0,
             gone: false,
         })))
@@ -146,6 +161,11 @@ impl Simulated {
 
     pub(super) fn fail_one_in(&self, many: u64) {
         self.disk().failing = many;
+    }
+
+    /// From now on all operations of these kinds fail in this way; none with none.
+    pub(super) fn refuse(&self, operations: &'static [Operation], kind: ErrorKind) {
+        self.disk().refusing = Some((operations, kind));
     }
 
     /// Another disk with the same contents.
@@ -170,7 +190,7 @@ impl Simulated {
     pub(super) fn kill(&self) {
         let mut disk = self.disk();
         disk.life += 1;
-        (disk.left, disk.failing) = (None, 0);
+        (disk.left, disk.failing, disk.refusing) = (None, 0, None);
     }
 
     /// The power goes: of what was not synced anything may be left.
@@ -202,15 +222,20 @@ impl Simulated {
 
 impl Disk {
     /// One operation more; an error if the power is gone or this one is to fail.
-    fn step(&mut self, may_fail: bool) -> io::Result<()> {
+    fn step(&mut self, operation: Operation) -> io::Result<()> {
         if let Some(left) = &mut self.left {
             if *left == 0 {
                 return Err(io::Error::other("the power is gone"));
             }
             *left -= 1;
         }
+        if let Some((operations, kind)) = self.refusing
+            && operations.contains(&operation)
+        {
+            return Err(io::Error::new(kind, "told to fail"));
+        }
         let failing = self.failing;
-        if may_fail && failing > 0 && self.random.one_in(failing) {
+        if failing > 0 && self.random.one_in(failing) {
             let kinds = [ErrorKind::StorageFull, ErrorKind::QuotaExceeded, ErrorKind::Other];
             let kind = kinds[self.random.below(3) as usize];
             return Err(io::Error::new(kind, "told to fail"));
@@ -231,7 +256,7 @@ impl Disk {
 impl Files for Simulated {
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let mut disk = self.disk();
-        disk.step(true)?;
+        disk.step(Operation::Create)?;
         if disk.names.contains_key(name) {
             return Err(io::Error::new(ErrorKind::AlreadyExists, name.to_owned()));
         }
@@ -251,7 +276,7 @@ impl Files for Simulated {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut disk = self.disk();
-        disk.step(true)?;
+        disk.step(Operation::Rename)?;
         disk.find(from)?;
         disk.change_name(NameChange::Rename(from.to_owned(), to.to_owned()));
         Ok(())
@@ -259,7 +284,7 @@ impl Files for Simulated {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut disk = self.disk();
-        disk.step(true)?;
+        disk.step(Operation::Remove)?;
         disk.find(name)?;
         disk.change_name(NameChange::Remove(name.to_owned()));
         Ok(())
@@ -271,7 +296,7 @@ impl Files for Simulated {
 
     fn sync_names(&self, why: Why) -> io::Result<()> {
         let mut disk = self.disk();
-        disk.step(true)?;
+        disk.step(Operation::SyncNames)?;
         if disk.ignored != Some(why) {
             for change in std::mem::take(&mut disk.unsynced_names) {
                 apply_name(&mut disk.names_after_crash, &change);
@@ -293,7 +318,7 @@ impl File for Handle {
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         let mut disk = self.disk.disk();
         assert_eq!(disk.life, self.life, "a file of a program that is no more");
-        let failed = disk.step(true);
+        let failed = disk.step(Operation::Write);
         // A write that fails may have begun.
         let len = if failed.is_ok() { bytes.len() } else { disk.random.below(bytes.len() as u64 + 1) as usize };
         let inode = &mut disk.files[self.file];
@@ -322,7 +347,7 @@ impl File for Handle {
 
     fn truncate(&self, len: u64) -> io::Result<()> {
         let mut disk = self.disk.disk();
-        disk.step(true)?;
+        disk.step(Operation::Truncate)?;
         let inode = &mut disk.files[self.file];
         inode.contents.resize(len as usize, 0);
         inode.unsynced.push(Change::Truncate(len as usize));
@@ -332,7 +357,7 @@ impl File for Handle {
     fn sync(&self, why: Why) -> io::Result<()> {
         let mut disk = self.disk.disk();
         assert_eq!(disk.life, self.life, "a file of a program that is no more");
-        let failed = disk.step(true);
+        let failed = disk.step(Operation::Sync);
         if failed.is_err() && disk.left == Some(0) {
             return failed;
         }

@@ -14,7 +14,7 @@ use std::{
     },
 };
 
-const NAME: &str = "state";
+pub(super) const NAME: &str = "state";
 /// What a new state is called until it replaces the old one, with a number that no other attempt had: names reach the disk in any
 /// order, and what is left of a failed attempt must never be renamed.
 const NEW: &str = "state.";
@@ -33,14 +33,19 @@ pub(super) struct Durable {
 impl Durable {
     /// Writes a state, and keeps it.
     pub(super) fn begin(files: Arc<dyn Files>, state: State) -> io::Result<Durable> {
-        let number = |name: &String| name.strip_prefix(NEW)?.parse::<u64>().ok();
-        let left: Vec<u64> = files.names()?.iter().filter_map(number).collect();
-        let attempt = left.iter().max().map_or(0, |last| last + 1);
-        save(&*files, &state, attempt)?;
+        let left = attempts(&*files)?;
+        let durable = Durable::unsaved(files, state)?;
+        durable.update(|_| ())?;
         for number in left {
-            let _ = files.remove(&format!("{NEW}{number}"));
+            let _ = durable.files.remove(&format!("{NEW}{number}"));
         }
-        Ok(Durable { files, state: Mutex::new(state), unsaved: AtomicBool::new(false), attempt: AtomicU64::new(attempt + 1) })
+        Ok(durable)
+    }
+
+    /// Keeps a state that is written with its first change.
+    pub(super) fn unsaved(files: Arc<dyn Files>, state: State) -> io::Result<Durable> {
+        let attempt = attempts(&*files)?.into_iter().max().map_or(0, |last| last + 1);
+        Ok(Durable { files, state: Mutex::new(state), unsaved: AtomicBool::new(false), attempt: AtomicU64::new(attempt) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -73,6 +78,11 @@ impl Durable {
         self.state().gaps.push(gap);
         self.unsaved.store(true, Ordering::Relaxed);
     }
+}
+
+/// Numbers of attempts that were not finished.
+fn attempts(files: &dyn Files) -> io::Result<Vec<u64>> {
+    Ok(files.names()?.iter().filter_map(|name| name.strip_prefix(NEW)?.parse().ok()).collect())
 }
 
 /// The state on disk, if there is one.

@@ -298,9 +298,9 @@ impl Writer {
                 if let Some(&at) = first.get(&key.name) {
                     let Asked { same, other, .. } = &mut asked[at];
                     if appends[at].key.as_ref() == Some(key) {
-                        same.push(answer)
+                        same.push(answer);
                     } else {
-                        other.push(answer)
+                        other.push(answer);
                     }
                     continue;
                 }
@@ -312,7 +312,7 @@ impl Writer {
         (appends, asked)
     }
 
-    fn refuse(&mut self, error: &io::Error) -> StoreError {
+    pub(super) fn refuse(&mut self, error: &io::Error) -> StoreError {
         if self.refusing.is_none() {
             tracing::error!(%error, "the log cannot be written; publishing is refused until a new file can be");
         }
@@ -389,7 +389,7 @@ impl Writer {
     }
 
     /// Ends the segment that is being written: nothing is in a later one before all of this one is on disk.
-    fn finish(&mut self) -> io::Result<()> {
+    pub(super) fn finish(&mut self) -> io::Result<()> {
         let Some(open) = &self.file else { return Ok(()) };
         let Some(count) = (self.kept + 1).checked_sub(open.header.first).filter(|&count| count > 0) else {
             self.give_up(false);

@@ -1,0 +1,216 @@
+//! A log's events as a new log: another epoch and numbers from 1, in the same directory. For a directory that was restored from a backup,
+//! whose next numbers some reader may have seen already with other events. Idempotency keys stay behind: the ids that they stand for are gone.
+//!
+//! The new segments are those of a foreign log until the state names their epoch; that one rename makes them the log, and the old ones foreign.
+
+use super::{
+    DiskOptions, Durability,
+    cached::Cached,
+    files::Files,
+    format::{HEADER, State, serial_of},
+    keeper::Keeper,
+    keyring::{Found, Keyring},
+    ledger::Ledger,
+    log::{Log, View},
+    recovery::{Recovered, recover},
+    state::Durable,
+    writer::{Waiting, Writer, store_error},
+};
+use crate::store::{
+    PageLimits, StoreError,
+    latest::Latest,
+    retention::{Gone, Limits, Rules},
+};
+use std::{io, sync::Arc};
+use tidings_core::{Epoch, Filter, Grant, Matchers, Record, limits, shard::Page};
+use tokio::sync::oneshot;
+
+/// Writes the kept events as a new log, and then lets go of the old one. Its epoch, and how many events it has.
+pub(super) fn begin_new(files: &Arc<dyn Files>) -> io::Result<(Epoch, u64)> {
+    // Synced once a segment is whole, and not for each page: until the state changes nobody reads it.
+    let options = DiskOptions {
+        durability: Durability::None,
+        retention_bytes: u64::MAX,
+        retention_events: u64::MAX,
+        retention_age: None,
+        ..DiskOptions::default()
+    };
+    let closing = DiskOptions { durability: Durability::Sync, ..options.clone() };
+    let Recovered { epoch: old, rules, view, latest, gone, prior, .. } = recover(files, &closing)?;
+    let old = Log::new(Arc::new(Cached::new(files.clone())), old, rules, view, latest, gone);
+    let remove = |which: &dyn Fn(u64) -> bool| -> io::Result<()> {
+        for name in files.names()? {
+            let serial = ["log", "index", "keys"].iter().find_map(|ending| serial_of(&name, ending));
+            if serial.is_some_and(which) {
+                let _ = files.remove(&name);
+            }
+        }
+        Ok(())
+    };
+    let (durable, begun) = match copy(files, &old, prior.0, options) {
+        Ok(copied) => copied,
+        Err(error) => {
+            remove(&|serial| serial > prior.0)?;
+            return Err(error);
+        }
+    };
+    let State { epoch, head, .. } = begun;
+    // If this fails nobody knows which of the two it is after a crash, so that both stay.
+    durable.update(|state| *state = begun)?;
+    remove(&|serial| serial <= prior.0)?;
+    Ok((epoch, head))
+}
+
+/// The segments of the new log, and the state that makes them one.
+fn copy(files: &Arc<dyn Files>, old: &Log, newest: u64, options: DiskOptions) -> io::Result<(Arc<Durable>, State)> {
+    let epoch = loop {
+        let epoch = Epoch(files.random()?);
+        if epoch != old.epoch {
+            break epoch;
+        }
+    };
+    // Nothing is to be saved on the way: with all numbers reserved there is no reason to.
+    let state = State { reserved: u64::MAX, ..State::new(epoch) };
+    let durable = Arc::new(Durable::unsaved(files.clone(), state)?);
+    let rules = Rules::new(Limits::new(u64::MAX, u64::MAX, None), &[], std::iter::empty());
+    let classes = rules.classes().len();
+    let ledger = Ledger::new(rules.classes(), &vec![0; classes]);
+    let view = View { segments: std::collections::VecDeque::new(), active: None, head: 0, ledger, gaps: Vec::new() };
+    let gone = (0..classes).map(|class| Gone::blank(class, 0, 0)).collect();
+    let log = Arc::new(Log::new(Arc::new(Cached::new(files.clone())), epoch, rules, view, Latest::new(0, 0), gone));
+    let keyring = Arc::new(Keyring::new(epoch, options.keys, Found::default(), 0));
+    let keeper = Keeper::new(log.clone(), durable.clone(), keyring.clone());
+    let mut writer = Writer {
+        log: log.clone(),
+        durable: durable.clone(),
+        keyring,
+        queue: Arc::default(),
+        follower: Arc::default(),
+        options,
+        finished: Box::new(|| ()),
+        file: None,
+        prior: (newest, HEADER as u64),
+        given: 0,
+        kept: 0,
+        accepted_at: 0,
+        refusing: None,
+    };
+    let filter = Filter::new(Matchers::all(), &Grant::full());
+    let (mut after, head) = old.extent();
+    while after < head {
+        let page = PageLimits { bytes: limits::TAKEN_BYTES, events: usize::MAX, scanned: usize::MAX };
+        let Page { records, covered_through, .. } = old.read_all(after, head, &filter, page)?;
+        after = covered_through;
+        append(&mut writer, &records)?;
+        // In memory indexes would grow with the log.
+        keeper.write_indexes()?;
+    }
+    writer.finish()?;
+    keeper.write_indexes()?;
+    let (head, newest) = (writer.kept, writer.prior);
+    Ok((durable, State { closed: true, reserved: head, head, last: head, newest, ..State::new(epoch) }))
+}
+
+/// As if they were published now, at the time at which they were.
+fn append(writer: &mut Writer, records: &[Arc<Record>]) -> io::Result<()> {
+    let (mut group, mut answers) = (Vec::new(), Vec::new());
+    for run in records.chunk_by(|one, next| one.accepted_at() == next.accepted_at()) {
+        let (answer, answered) = oneshot::channel();
+        let drafts = run.iter().map(|record| record.redraft()).collect();
+        group.push(Waiting { drafts, key: None, now: run[0].accepted_at(), answer });
+        answers.push(answered);
+    }
+    writer.commit(group);
+    let refused = |error: StoreError| match error {
+        StoreError::NoSpace => io::Error::from(io::ErrorKind::StorageFull),
+        other => io::Error::other(other.to_string()),
+    };
+    answers.into_iter().try_for_each(|mut answered| {
+        let lost = |_| store_error(&io::Error::other("the writer is gone"));
+        answered.try_recv().map_err(lost).and_then(|answer| answer.map(drop)).map_err(refused)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::disk::{assemble, simulated::Simulated};
+    use tidings_core::Event;
+
+    fn events(disk: &Simulated) -> (Epoch, Vec<(u64, String, u64)>) {
+        let parts =
+            assemble(Arc::new(disk.clone()), DiskOptions { retention_age: None, ..DiskOptions::default() }, Box::new(|| ())).unwrap();
+        let filter = Filter::new(Matchers::all(), &Grant::full());
+        let bounds = parts.log.bounds();
+        let (mut events, mut after) = (Vec::new(), bounds.floor);
+        while after < bounds.head {
+            let page = PageLimits { bytes: 10_000, events: 100, scanned: 1_000 };
+            let page = parts.log.read_beyond(after, bounds.head, &filter, &[], page).unwrap();
+            assert!(page.lost.is_none());
+            events.extend(page.records.iter().map(|record| (record.position().sequence, record.data().into_owned(), record.accepted_at())));
+            after = page.covered_through;
+        }
+        (parts.log.epoch, events)
+    }
+
+    fn filled() -> Simulated {
+        let disk = Simulated::new(1, None);
+        for life in 0..3u64 {
+            let options = DiskOptions { segment_bytes: 1_500, retention_age: None, ..DiskOptions::default() };
+            let mut parts = assemble(Arc::new(disk.clone()), options, Box::new(|| ())).unwrap();
+            for n in 0..20 {
+                let (answer, mut answered) = oneshot::channel();
+                let event = Event::new("a", format!("{life} {n}")).unwrap();
+                parts.writer.commit(vec![Waiting { drafts: vec![Record::draft(event)], key: None, now: 100 * life + n / 2, answer }]);
+                answered.try_recv().unwrap().unwrap();
+            }
+            parts.keeper.work(None);
+            disk.kill();
+        }
+        disk
+    }
+
+    /// Every event with its time, renumbered; nothing of the old log is left.
+    #[test]
+    fn all_events_under_a_new_epoch() {
+        let disk = filled();
+        let (old, before) = events(&disk.copy());
+        let files: Arc<dyn Files> = Arc::new(disk.clone());
+        let (epoch, count) = begin_new(&files).unwrap();
+        assert_ne!(epoch, old);
+        disk.kill();
+        assert_eq!(disk.names().unwrap().iter().filter(|name| serial_of(name, "log").is_some()).count(), 1);
+        let (now, after) = events(&disk);
+        assert_eq!((now, count), (epoch, before.len() as u64));
+        let renumbered = before.into_iter().zip(1..).map(|((_, data, time), n)| (n, data, time));
+        assert!(after.into_iter().eq(renumbered));
+    }
+
+    /// Whenever the power goes, or an operation fails: it is the old log or the new one, and all of it.
+    #[test]
+    fn one_or_the_other_after_a_crash() {
+        let filled = filled();
+        let (old, before) = events(&filled.copy());
+        let data = |events: &[(u64, String, u64)]| events.iter().map(|(_, data, _)| data.clone()).collect::<Vec<_>>();
+        let mut seen = [0; 2];
+        for operations in 0..200 {
+            for way in ["crash", "failure"] {
+                let disk = filled.copy();
+                let files: Arc<dyn Files> = Arc::new(disk.clone());
+                if way == "crash" {
+                    disk.crash_after(operations);
+                    let _ = begin_new(&files);
+                    disk.crash();
+                } else {
+                    disk.fail_one_in(operations + 2);
+                    let _ = begin_new(&files);
+                    disk.kill();
+                }
+                let (epoch, after) = events(&disk);
+                assert_eq!(data(&after), data(&before), "{way} {operations}");
+                seen[usize::from(epoch != old)] += 1;
+            }
+        }
+        assert!(seen.iter().all(|&count| count > 20), "{seen:?}");
+    }
+}
