@@ -5,6 +5,7 @@
 
 use super::{
     DiskOptions, Durability,
+    aside::ASIDE,
     cached::Cached,
     files::Files,
     format::{HEADER, State, serial_of},
@@ -50,7 +51,8 @@ pub(super) fn begin_new(files: &Arc<dyn Files>) -> io::Result<(Epoch, u64)> {
     let (durable, begun) = match copy(files, &old, prior.0, options) {
         Ok(copied) => copied,
         Err(error) => {
-            remove(&|serial| serial > prior.0)?;
+            // What stands aside belongs to the old log.
+            remove(&|serial| serial > prior.0 && serial & ASIDE == 0)?;
             return Err(error);
         }
     };
