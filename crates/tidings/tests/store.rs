@@ -25,8 +25,11 @@ const STORES: &[(&str, Make)] = &[
     }),
 ];
 
+/// A store, and the directory it is in.
+type Begin = fn() -> (Arc<dyn EventStore>, Option<TempDir>);
+
 /// The topics below `k` keep the latest, and two events; those below `few` three; all others eight.
-const CLASSES: &[(&str, fn() -> (Arc<dyn EventStore>, Option<TempDir>))] = &[
+const CLASSES: &[(&str, Begin)] = &[
     ("memory", || (Arc::new(MemoryStore::with_prefixes(usize::MAX, 8, &prefixes()).unwrap()), None)),
     ("disk", || {
         let directory = tempfile::tempdir().unwrap();

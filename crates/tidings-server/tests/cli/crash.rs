@@ -152,6 +152,42 @@ fn a_restart_goes_on() {
     }
 }
 
+/// Z-30: the latest value comes first, is there after `kill -9`, and is gone when it was taken back.
+#[test]
+fn the_latest_value_survives() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = directory.path().join("tidings.toml");
+    std::fs::write(&settings, "retention_events = 3\n[[prefix]]\nprefix = 'k'\nkeep = 'latest'\n").unwrap();
+    let flags = ["--config", settings.to_str().unwrap()];
+    let data = directory.path().join("data");
+    let first_events = |hub: &Hub, count: usize| {
+        let mut socket = TcpStream::connect(hub.address()).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        write!(socket, "GET /subscribe/k HTTP/1.1\r\nhost: {}\r\n\r\n", hub.address()).unwrap();
+        let (mut text, mut bytes) = (String::new(), [0; 4096]);
+        while text.matches("data: ").count() < count {
+            let read = socket.read(&mut bytes).unwrap();
+            assert!(read > 0, "the stream ended: {text}");
+            text += std::str::from_utf8(&bytes[..read]).unwrap();
+        }
+        text.lines().filter_map(|line| line.strip_prefix("data: ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let hub = start(&data, &flags);
+    for (topic, data) in [("k/a", "1"), ("k/b", "2"), ("k/a", "3"), ("other", "4"), ("other", "5"), ("other", "6"), ("other", "7")] {
+        hub.publish(topic, data);
+    }
+    assert_eq!(first_events(&hub, 2), ["2", "3"]);
+    hub.program.kill();
+    let hub = start(&data, &flags);
+    assert_eq!(first_events(&hub, 2), ["2", "3"]);
+    assert!(post(hub.address(), "/publish/k/b", "text/plain", "").is_some(), "empty data takes it back");
+    hub.publish("k/c", "8");
+    assert_eq!(first_events(&hub, 2), ["3", "8"]);
+    hub.program.kill();
+    let hub = start(&data, &flags);
+    assert_eq!(first_events(&hub, 2), ["3", "8"]);
+}
+
 /// Two hubs cannot have one directory, and the second says who has it; what cannot be used says why.
 #[test]
 fn directories_that_cannot_be_used() {

@@ -3,6 +3,7 @@
 //!
 //! Here its parts are joined: the writer and the keeper, a thread each, and the log that readers see.
 
+mod aside;
 #[cfg(test)]
 mod bad_days;
 mod cached;
@@ -44,7 +45,6 @@ use keeper::Keeper;
 use keyring::Keyring;
 use log::Log;
 use recovery::{Recovered, recover};
-use standing::Standing;
 use state::Durable;
 use std::{
     fmt, io,
@@ -166,10 +166,9 @@ fn assemble(files: Arc<dyn Files>, options: DiskOptions, finished: Box<dyn Fn() 
     let given = view.head;
     let log = Arc::new(Log::new(Arc::new(Cached::new(files)), epoch, rules, view, latest, gone));
     log.find_latest()?;
-    let standing = Standing::new(&*log.files)?;
     let durable: Arc<Durable> = Arc::new(durable);
     let keyring = Arc::new(keyring);
-    let keeper = Keeper::new(log.clone(), durable.clone(), keyring.clone(), standing);
+    let keeper = Keeper::new(log.clone(), durable.clone(), keyring.clone());
     let writer = Writer {
         log: log.clone(),
         durable,

@@ -204,7 +204,8 @@ mod tests {
             most in 1usize..8, after in 0u64..70, up_to in 0u64..70, asked in 0usize..6,
         ) {
             let (rules, mut latest) = (rules(), Latest::new(most, u64::MAX));
-            let (mut model, mut left): (BTreeMap<(usize, u8), Option<u64>>, Vec<u64>) = (BTreeMap::new(), Vec::new());
+            let mut model: BTreeMap<(usize, u8), Option<u64>> = BTreeMap::new();
+            let mut left = Vec::new();
             let mut records = Vec::new();
             for (n, &(topic, other, kind, (private, empty))) in events.iter().enumerate() {
                 let event = Event::new(TOPICS[topic], if empty { "" } else { "d" }).unwrap();

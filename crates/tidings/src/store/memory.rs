@@ -402,12 +402,10 @@ impl EventStore for MemoryStore {
     fn last<'a>(&'a self, count: usize, filter: &'a Filter) -> StoreFuture<'a, u64> {
         let log = self.log();
         let (mut left, mut after) = (count, if count == 0 { log.head } else { log.low() });
-        let mut scanned = 0;
-        for record in log.newest_first() {
-            if left == 0 || scanned == limits::LAST_SCAN {
+        for record in log.newest_first().take(limits::LAST_SCAN) {
+            if left == 0 {
                 break;
             }
-            scanned += 1;
             left -= usize::from(filter.wants_record(record));
             after = record.position().sequence - 1;
         }

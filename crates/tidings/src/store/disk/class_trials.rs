@@ -108,9 +108,9 @@ impl Trial {
         }
         self.exact = false;
         if self.random.one_in(3) {
-            self.disk.kill()
+            self.disk.kill();
         } else {
-            self.disk.crash()
+            self.disk.crash();
         }
         Ok(())
     }
@@ -161,10 +161,8 @@ impl Trial {
                 events: 1 + self.random.below(20) as usize,
                 scanned: 1 + self.random.below(30) as usize,
             };
-            let page = match latest {
-                true => log.read_latest(after, head, filter, limits),
-                false => log.read_beyond(after, head, filter, &floors, limits),
-            };
+            let page =
+                if latest { log.read_latest(after, head, filter, limits) } else { log.read_beyond(after, head, filter, &floors, limits) };
             let page = page.map_err(|error| format!("reading after {after}: {error}"))?;
             expect(page.covered_through > after, || format!("no progress after {after}"))?;
             expect(page.lost.is_none(), || format!("{:?} after {after} is told to one who knows", page.lost))?;
@@ -254,6 +252,34 @@ fn run(seed: u64, ignored: Option<Why>) -> Result<(), String> {
     (0..LIVES).try_for_each(|life| trial.life().map_err(|what| format!("seed {seed}, life {life}: {what}")))
 }
 
+/// The power goes somewhere while segments are removed, and nowhere else.
+fn while_removing(seed: u64, ignored: Option<Why>) -> Result<(), String> {
+    let mut trial = Trial::new(seed, ignored);
+    trial.exact = false;
+    let open = |trial: &Trial| assemble(Arc::new(trial.disk.clone()), trial.options.clone(), Box::new(|| ()));
+    let Parts { mut writer, keeper, log, .. } = open(&trial).map_err(|error| error.to_string())?;
+    let (delivered, follower) = (trial.delivered.clone(), Arc::<OnceLock<crate::store::Follower>>::default());
+    assert!(follower.set(Box::new(move |records| delivered.lock().unwrap().extend(records.iter().cloned()))).is_ok());
+    writer.follower = follower;
+    for step in 0..90 {
+        trial.publish(&mut writer);
+        if step == 70 {
+            keeper.work(None);
+        }
+    }
+    trial.disk.crash_after(trial.random.below(90));
+    keeper.work(None);
+    drop((log, writer, keeper));
+    trial.disk.crash();
+    let Parts { log, .. } = open(&trial).map_err(|error| error.to_string())?;
+    trial.check(&log).map_err(|what| format!("seed {seed}: {what}"))
+}
+
+#[test]
+fn segments_are_removed_at_once_or_not() {
+    (0..400).try_for_each(|seed| while_removing(seed, None)).unwrap();
+}
+
 #[test]
 fn classes_and_the_latest_survive_crashes() {
     let crashes: u64 = std::env::var("TIDINGS_DISK_CRASHES").ok().and_then(|count| count.parse().ok()).unwrap_or(600);
@@ -265,7 +291,7 @@ fn classes_and_the_latest_survive_crashes() {
 /// Without any one of the syncs some crash breaks a promise.
 #[test]
 fn every_sync_of_retention_is_needed() {
-    for why in [Why::State] {
+    for why in [Why::State, Why::Aside] {
         let broken = (0..600).find_map(|seed| run(seed, Some(why)).err());
         println!("without the sync of {why:?}: {broken:?}");
         assert!(broken.is_some(), "nothing breaks without the sync of {why:?}");

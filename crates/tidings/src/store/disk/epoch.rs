@@ -5,6 +5,7 @@
 
 use super::{
     DiskOptions, Durability,
+    aside::ASIDE,
     cached::Cached,
     files::Files,
     format::{HEADER, State, serial_of},
@@ -13,7 +14,6 @@ use super::{
     ledger::Ledger,
     log::{Log, View},
     recovery::{Recovered, recover},
-    standing::Standing,
     state::Durable,
     writer::{Waiting, Writer, store_error},
 };
@@ -51,7 +51,8 @@ pub(super) fn begin_new(files: &Arc<dyn Files>) -> io::Result<(Epoch, u64)> {
     let (durable, begun) = match copy(files, &old, prior.0, options) {
         Ok(copied) => copied,
         Err(error) => {
-            remove(&|serial| serial > prior.0)?;
+            // What stands aside belongs to the old log.
+            remove(&|serial| serial > prior.0 && serial & ASIDE == 0)?;
             return Err(error);
         }
     };
@@ -80,7 +81,7 @@ fn copy(files: &Arc<dyn Files>, old: &Log, newest: u64, options: DiskOptions) ->
     let gone = (0..classes).map(|class| Gone::blank(class, 0, 0)).collect();
     let log = Arc::new(Log::new(Arc::new(Cached::new(files.clone())), epoch, rules, view, Latest::new(0, 0), gone));
     let keyring = Arc::new(Keyring::new(epoch, options.keys, Found::default(), 0));
-    let keeper = Keeper::new(log.clone(), durable.clone(), keyring.clone(), Standing::new(&*log.files)?);
+    let keeper = Keeper::new(log.clone(), durable.clone(), keyring.clone());
     let mut writer = Writer {
         log: log.clone(),
         durable: durable.clone(),

@@ -89,9 +89,9 @@ pub(super) fn load(files: &dyn Files, epoch: Epoch, rules: &Rules, then: &[Remov
     }
     // A class that is new was part of another, and of what that one has forgotten nobody knows whose it was.
     for (class, now) in now.iter().enumerate().filter(|(_, now)| then.iter().all(|then| then.prefix != now.prefix)) {
-        for of in 0..gone.len() {
-            let [public, private] = gone[of].evicted.forgotten();
-            gone[of].foreign = gone[of].foreign.max(now.through).max(public).max(private);
+        for of in &mut gone {
+            let [public, private] = of.evicted.forgotten();
+            of.foreign = of.foreign.max(now.through).max(public).max(private);
         }
         gone[class].foreign = gone[class].foreign.max(now.foreign);
     }

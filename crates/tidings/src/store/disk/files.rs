@@ -26,8 +26,10 @@ pub(super) enum Why {
     StateName,
     /// What was recovered, before anybody reads it.
     Recovered,
-    /// The table of latest events, before anything goes that it no longer needs.
-    Latest,
+    /// Events that outlive their segment, before it goes.
+    Aside,
+    /// The name of the file that they are in, before the state names it.
+    AsideName,
     /// Keys of a segment, before it is removed.
     Carried,
 }

@@ -312,12 +312,26 @@ pub(super) struct State {
     /// The serial of the newest segment when it was closed, and how much of it counts.
     pub(super) newest: (u64, u64),
     pub(super) gaps: Vec<Gap>,
+    /// The number and the length of the segment that stands aside; 0 if there is none.
+    pub(super) aside: (u64, u64),
 }
 
 impl State {
     pub(super) fn new(epoch: Epoch) -> State {
         let (classes, gaps) = (vec![Removed { prefix: "".into(), through: 0, foreign: 0 }], Vec::new());
-        State { epoch, closed: false, early: false, reserved: 0, removed: 0, classes, head: 0, last: 0, newest: (0, 0), gaps }
+        State {
+            epoch,
+            closed: false,
+            early: false,
+            reserved: 0,
+            removed: 0,
+            classes,
+            head: 0,
+            last: 0,
+            newest: (0, 0),
+            gaps,
+            aside: (0, 0),
+        }
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
@@ -334,6 +348,8 @@ impl State {
             bytes.extend(gap.through.to_le_bytes());
             bytes.push(gap.why as u8);
         }
+        bytes.extend(self.aside.0.to_le_bytes());
+        bytes.extend(self.aside.1.to_le_bytes());
         bytes.extend((self.classes.len() as u32).to_le_bytes());
         for class in &self.classes {
             bytes.extend(class.through.to_le_bytes());
@@ -360,9 +376,12 @@ impl State {
             .filter(|(_, classes)| version > 1 || classes.is_empty())
             .ok_or_else(|| invalid("the state file does not check"))?;
         let removed = u64_at(bytes, 24);
-        let classes = match version {
-            1 => vec![Removed { prefix: "".into(), through: removed, foreign: 0 }],
-            _ => read_classes(classes).ok_or_else(|| invalid("the state file does not check"))?,
+        let (aside, classes) = match version {
+            1 => ((0, 0), vec![Removed { prefix: "".into(), through: removed, foreign: 0 }]),
+            _ => classes
+                .split_at_checked(16)
+                .and_then(|(aside, classes)| Some(((u64_at(aside, 0), u64_at(aside, 8)), read_classes(classes)?)))
+                .ok_or_else(|| invalid("the state file does not check"))?,
         };
         let gap = |bytes: &[u8]| {
             let why = match bytes[16] {
@@ -383,6 +402,7 @@ impl State {
             last: u64_at(bytes, 40),
             newest: (u64_at(bytes, 48), u64_at(bytes, 56)),
             gaps: gaps.chunks_exact(17).map(gap).collect(),
+            aside,
         })
     }
 }

@@ -115,6 +115,8 @@ pub(super) fn find<T>(
 #[derive(Debug, Default)]
 pub(super) struct MemoryIndex {
     pub(super) offsets: Vec<u32>,
+    /// Of a segment with holes: the sequence of each event.
+    sequences: Vec<u64>,
     topics: BTreeMap<Box<str>, Vec<u32>>,
     ids: BTreeMap<Box<str>, Vec<u32>>,
     /// About how much memory it takes.
@@ -153,6 +155,18 @@ impl MemoryIndex {
         let event = self.offsets.len() as u32;
         self.topics.entry(UNREADABLE.into()).or_default().push(event);
         self.offsets.push(DAMAGED);
+    }
+
+    /// The next event of a segment with holes.
+    pub(super) fn push_at(&mut self, offset: u32, record: &Record) {
+        self.sequences.push(record.position().sequence);
+        self.push(offset, record);
+    }
+
+    /// An event of a segment with holes that cannot be read. It stands for all that there may have been since the one before.
+    pub(super) fn push_damaged_at(&mut self, sequence: u64) {
+        self.sequences.push(sequence);
+        self.push_damaged();
     }
 
     /// Forgets all events but so many.
@@ -243,6 +257,17 @@ impl Index for MemoryIndex {
 
     fn offset(&self, event: u32) -> io::Result<u32> {
         Ok(self.offsets[event as usize])
+    }
+
+    fn sequence(&self, first: u64, event: u32) -> io::Result<u64> {
+        Ok(self.sequences.get(event as usize).copied().unwrap_or(first + u64::from(event)))
+    }
+
+    fn rank(&self, first: u64, sequence: u64) -> io::Result<u32> {
+        Ok(match &self.sequences[..] {
+            [] => u32::try_from(sequence.saturating_sub(first)).unwrap_or(u32::MAX),
+            sequences => sequences.partition_point(|&at| at < sequence) as u32,
+        })
     }
 }
 

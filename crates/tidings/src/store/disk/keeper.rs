@@ -3,6 +3,7 @@
 //! It never writes events, and takes none away before it is on disk that they are gone.
 
 use super::{
+    aside::{self, ASIDE},
     evicted,
     files::Files,
     format::{FOOTER, index_name, segment_name},
@@ -11,7 +12,7 @@ use super::{
     ledger::{self, Run},
     log::Log,
     segment::{Kept, Segment},
-    standing::Standing,
+    standing,
     state::Durable,
 };
 use crate::store::{PageLimits, retention::Class};
@@ -34,7 +35,6 @@ pub(super) struct Keeper {
     log: Arc<Log>,
     durable: Arc<Durable>,
     keyring: Arc<Keyring>,
-    standing: Standing,
     /// Both clocks when it began.
     began: (Instant, Duration),
     jumped: bool,
@@ -45,8 +45,8 @@ pub(super) fn wall() -> Duration {
 }
 
 impl Keeper {
-    pub(super) fn new(log: Arc<Log>, durable: Arc<Durable>, keyring: Arc<Keyring>, standing: Standing) -> Keeper {
-        Keeper { log, durable, keyring, standing, began: (Instant::now(), wall()), jumped: false }
+    pub(super) fn new(log: Arc<Log>, durable: Arc<Durable>, keyring: Arc<Keyring>) -> Keeper {
+        Keeper { log, durable, keyring, began: (Instant::now(), wall()), jumped: false }
     }
 
     /// Works whenever it is told to, and now and then, until nobody is left to tell it.
@@ -80,9 +80,7 @@ impl Keeper {
             Ok(false) => {}
             Ok(true) => {
                 self.write_books();
-                if let Err(error) = self.standing.save(&self.log) {
-                    tracing::warn!(%error, "the table of latest events could not be written; the next start reads the log through");
-                }
+                standing::save(&self.log);
             }
             // In memory they serve as well; the next round tries again.
             Err(error) => tracing::warn!(%error, "an index could not be written"),
@@ -106,7 +104,11 @@ impl Keeper {
         let mut wrote = false;
         let segments: Vec<Arc<Segment>> = self.log.view().segments.iter().cloned().collect();
         for segment in segments {
+            // What stands aside is small, and has no index of its own on disk.
             let Kept::Memory(index) = segment.kept() else { continue };
+            if segment.header.serial & ASIDE != 0 {
+                continue;
+            }
             let (serial, first) = (segment.header.serial, segment.header.first);
             // Before the index, which says that they are there.
             let keys = self.keyring.write(&*self.log.files, serial, first, segment.last)?;
@@ -128,8 +130,8 @@ impl Keeper {
     /// Moves the floors of the classes on, and gives back the space of segments that nothing is left of.
     fn retain(&self, now: Option<u64>) -> io::Result<()> {
         let classes = self.log.rules.classes();
+        let sizes = self.sizes();
         let due: Vec<u64> = {
-            let sizes = self.sizes();
             let view = self.log.view();
             let spared = view.active.as_ref().map(|active| active.header.serial);
             // What a run takes on disk is its part of its segment's files.
@@ -144,6 +146,7 @@ impl Keeper {
             };
             classes.iter().enumerate().map(due).collect()
         };
+        let due = self.within_all(due, &sizes);
         self.retire(&due)?;
         while let Some(segment) = self.oldest_if_empty() {
             self.remove(&segment, now)?;
@@ -151,11 +154,29 @@ impl Keeper {
         Ok(())
     }
 
+    /// All classes together take no more than all of them may: what one has removed holds space until the others have removed what stands in
+    /// the same segments, and then these go earlier.
+    fn within_all(&self, mut due: Vec<u64>, sizes: &BTreeMap<u64, u64>) -> Vec<u64> {
+        let most = self.log.rules.classes().iter().fold(0u64, |sum, class| sum.saturating_add(class.limits.bytes));
+        let mut total: u64 = sizes.values().sum();
+        for segment in self.log.view().segments.iter().filter(|segment| segment.header.serial & ASIDE == 0) {
+            if total <= most {
+                break;
+            }
+            total -= sizes.get(&segment.header.serial).copied().unwrap_or(0);
+            for due in &mut due {
+                *due = segment.last.max(*due);
+            }
+        }
+        due
+    }
+
     /// Bytes of the files of each segment, by serial.
     fn sizes(&self) -> BTreeMap<u64, u64> {
         let view = self.log.view();
         let active = view.active.as_ref().map(|active| (active.header.serial, active.len));
-        let segments: Vec<_> = view.segments.iter().map(|segment| (segment.header.serial, segment.len + FOOTER as u64)).collect();
+        let segments = view.segments.iter().filter(|segment| segment.header.serial & ASIDE == 0);
+        let segments: Vec<_> = segments.map(|segment| (segment.header.serial, segment.len + FOOTER as u64)).collect();
         drop(view);
         let index = |serial: u64| self.log.files.open(&index_name(serial)).and_then(|file| file.len()).unwrap_or(0);
         segments.into_iter().map(|(serial, len)| (serial, len + index(serial))).chain(active).collect()
@@ -232,26 +253,38 @@ impl Keeper {
     /// The oldest segment, if nothing in it is served.
     fn oldest_if_empty(&self) -> Option<Arc<Segment>> {
         let view = self.log.view();
-        let oldest = view.segments.front()?;
-        let has_latest = self.log.latest().iter().next().is_some_and(|(first, _)| first <= oldest.last);
+        let oldest = view.segments.iter().find(|segment| segment.header.serial & ASIDE == 0)?;
         // What is hidden by number only is not removed yet.
         let removed = self.log.gone().iter().zip(view.ledger.floors()).all(|(gone, floor)| gone.through >= floor.min(oldest.last));
-        (removed && !has_latest && view.ledger.kept_of(oldest.header.serial) == 0).then(|| oldest.clone())
+        (removed && view.ledger.kept_of(oldest.header.serial) == 0).then(|| oldest.clone())
     }
 
-    /// Gives back the space of the oldest segment, whose events are all removed. Its keys are carried over.
+    /// Gives back the space of the oldest segment, whose events are all removed but for those that are the latest of their kind: they are
+    /// written again first, with those of segments before it. Its keys are carried over.
     fn remove(&self, segment: &Segment, now: Option<u64>) -> io::Result<()> {
         let files = &*self.log.files;
         let name = segment_name(segment.header.serial);
-        self.standing.save(&self.log)?;
         let carry = self.keyring.carry(files, segment.header.serial, segment.header.first, segment.last, now)?;
-        // This syncs all names, those of the table and of the carried keys among them.
-        self.durable.update(|state| state.removed = segment.last)?;
+        // This syncs all names, that of the carried keys among them.
+        let before = self.log.view().segments.front().filter(|first| first.header.serial & ASIDE != 0).cloned();
+        let number = before.as_ref().map_or(0, |before| before.header.serial & !ASIDE) + 1;
+        let aside = aside::write(&self.log, segment.last, number)?;
+        let named = aside.as_ref().map_or((0, 0), |(_, len)| (number, *len));
+        self.durable.update(|state| (state.removed, state.aside) = (segment.last, named))?;
         self.keyring.settle(files, carry);
         {
             let mut view = self.log.view();
+            if let Some(before) = &before {
+                view.segments.retain(|other| other.header.serial != before.header.serial);
+            }
+            if let Some((aside, _)) = aside {
+                view.segments.push_front(aside);
+            }
             view.ledger.forget(segment.header.serial);
             view.segments.retain(|other| other.header.serial != segment.header.serial);
+        }
+        if let Some(before) = before {
+            let _ = files.remove(&segment_name(before.header.serial));
         }
         files.remove(&name)?;
         // One that was never written is no loss.

@@ -163,8 +163,8 @@ impl Log {
             }
         }
         let id = |(name, places): (Box<str>, Vec<(Place, Places)>)| {
-            let ids = places.iter().map(|(place, places)| self.first_of(&sight, *place, places));
-            Ok((name, ids.filter_map(io::Result::transpose).next().transpose()?))
+            let mut ids = places.iter().map(|(place, places)| self.first_of(&sight, *place, places));
+            Ok((name, ids.find_map(io::Result::transpose).transpose()?))
         };
         all.into_iter().take(limit).map(id).collect()
     }

@@ -4,7 +4,9 @@
 //! It runs before the first reader and the first publisher.
 
 use super::{
-    DiskOptions, Durability, evicted,
+    DiskOptions, Durability,
+    aside::{self, ASIDE},
+    evicted,
     files::{Files, Why},
     format::{FOOTER, Footer, Gap, HEADER, Missing, Removed, SegmentHeader, State, index_name, segment_name, serial_of},
     index::FileIndex,
@@ -75,7 +77,7 @@ pub(super) fn recover(files: &Arc<dyn Files>, options: &DiskOptions) -> io::Resu
         next = Some(*header);
     }
     let Opening { torn, segments, mut keys, .. } = open;
-    let (removed, segments): (VecDeque<_>, VecDeque<_>) = segments.into_iter().partition(|segment| segment.last <= state.removed);
+    let (removed, mut segments): (VecDeque<_>, VecDeque<_>) = segments.into_iter().partition(|segment| segment.last <= state.removed);
     let is_there = |serial| segments.iter().any(|segment| segment.header.serial == serial);
     keys.read_carried(&**files, state.epoch, options.keys.keys, is_there)?;
     let oldest = segments.front().map_or(0, |segment| segment.header.serial);
@@ -117,12 +119,16 @@ pub(super) fn recover(files: &Arc<dyn Files>, options: &DiskOptions) -> io::Resu
             state.gaps.push(gap);
         }
     }
+    let aside = aside::load(&**files, &mut state)?;
     let then = state.classes.clone();
     let rules = rules(&mut state, options);
     let gone = evicted::load(&**files, state.epoch, &rules, &then, &state.classes);
     let ledger = books(&**files, &state, &rules, &segments)?;
     let accepted_at = segments.back().map_or(0, |segment| segment.accepted_at);
     let prior = (newest, segments.back().filter(|segment| segment.header.serial == newest).map_or(HEADER as u64, |segment| segment.len));
+    segments.extend(aside);
+    segments.rotate_right(usize::from(state.aside.0 != 0));
+    let aside = segment_name(ASIDE | state.aside.0);
     let mut view = View { segments, active: None, head, ledger, gaps: Vec::new() };
     for gap in &state.gaps {
         view.add_gap(*gap);
@@ -146,6 +152,11 @@ pub(super) fn recover(files: &Arc<dyn Files>, options: &DiskOptions) -> io::Resu
     for &serial in headers.keys().take_while(|&&serial| serial < oldest) {
         let _ = files.remove(&segment_name(serial));
         let _ = files.remove(&index_name(serial));
+    }
+    for name in files.names()?.iter().filter(|name| serial_of(name, "log").is_some_and(|serial| serial & ASIDE != 0)) {
+        if *name != aside {
+            let _ = files.remove(name);
+        }
     }
     let latest = latest_within(options.retention_bytes / 4);
     Ok(Recovered { epoch, durable, rules, view, latest, gone, keyring, prior, kept, accepted_at, torn })
@@ -211,7 +222,7 @@ fn headers(files: &dyn Files) -> io::Result<Found> {
     let names = files.names()?;
     // A serial is not used again as long as anything is left of its segment.
     found.newest = names.iter().filter_map(|name| serial_of(name, "keys")).max().unwrap_or(0);
-    for serial in names.iter().filter_map(|name| serial_of(name, "log")) {
+    for serial in names.iter().filter_map(|name| serial_of(name, "log")).filter(|serial| serial & ASIDE == 0) {
         found.newest = found.newest.max(serial);
         let mut bytes = [0; HEADER];
         let file = files.open(&segment_name(serial))?;

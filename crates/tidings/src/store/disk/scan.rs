@@ -3,6 +3,7 @@
 //! It knows one file. What follows from a hole between two of them is recovery's.
 
 use super::{
+    aside::ASIDE,
     files::File,
     format::{APPEND, APPEND_MAGIC, AppendHeader, EventFrame, HEADER, SegmentHeader, append_checks},
     index::MemoryIndex,
@@ -56,9 +57,10 @@ pub(super) fn scan(file: &dyn File, header: &SegmentHeader, end: End, mut each: 
     let last = header.first.saturating_sub(1);
     let (index, keys, holes) = (MemoryIndex::default(), Vec::new(), Vec::new());
     let mut scan = Scan { index, keys, end: HEADER as u64, last, accepted_at: 0, synced: 0, torn: 0, damaged: 0, holes };
+    let aside = header.serial & ASIDE != 0;
     let mut at = HEADER as u64;
     while at < limit {
-        if let Some(append) = window.append(header, at, scan.last + 1, false)? {
+        if let Some(append) = window.append(header, at, scan.last + 1, aside)? {
             at = take(&mut scan, header, &mut window, at, append, &mut each)?;
             continue;
         }
@@ -78,9 +80,14 @@ pub(super) fn scan(file: &dyn File, header: &SegmentHeader, end: End, mut each: 
         match good {
             Some((place, append)) if was_synced => {
                 scan.holes.push(at..place);
-                for _ in scan.last + 1..append.first {
-                    scan.index.push_damaged();
+                if aside {
+                    scan.index.push_damaged_at(append.first - 1);
                     scan.damaged += 1;
+                } else {
+                    for _ in scan.last + 1..append.first {
+                        scan.index.push_damaged();
+                        scan.damaged += 1;
+                    }
                 }
                 scan.last = append.first - 1;
                 at = place;
@@ -122,14 +129,19 @@ fn take(
             scan.holes.push(at + from as u64..at + len as u64);
             continue;
         };
-        scan.index.push((at + from as u64) as u32, &record);
+        let offset = (at + from as u64) as u32;
+        if header.serial & ASIDE == 0 {
+            scan.index.push(offset, &record);
+        } else {
+            scan.index.push_at(offset, &record);
+        }
         each(&record);
         if near != record.topics() {
             near = record.topics().to_vec();
         }
         from += frame.len;
     }
-    scan.last += u64::from(append.count);
+    scan.last = append.first + u64::from(append.count) - 1;
     (scan.accepted_at, scan.synced) = (append.accepted_at, scan.synced.max(append.synced));
     Ok(at + len as u64)
 }
@@ -166,7 +178,7 @@ impl Window<'_> {
     /// The append at a place, if it is whole and checks and could stand there.
     fn append(&mut self, header: &SegmentHeader, at: u64, next: u64, may_skip: bool) -> io::Result<Option<AppendHeader>> {
         let Some(append) = AppendHeader::parse(self.get(at, APPEND)?) else { return Ok(None) };
-        let fits = append.first == next || (may_skip && append.first > next && append.first - next < HOLE);
+        let fits = append.first == next || (may_skip && append.first > next && (append.first - next < HOLE || header.serial & ASIDE != 0));
         let len = APPEND as u64 + u64::from(append.body_len);
         if !fits || append.epoch != header.epoch || append.count == 0 || append.key_len > append.body_len || at + len > self.limit {
             return Ok(None);

@@ -1,10 +1,10 @@
-//! The table of what is the latest of its kind, on disk: it saves looking for it at a start, and it is what says that a topic has no latest
-//! event any more, once the event that said so is gone itself.
+//! The table of what is the latest of its kind, on disk: it saves looking for those events at a start.
 //!
-//! So it is on disk before any event goes: a table that is older than that could name an event again that was replaced, or removed.
+//! It is derived, and never synced. What is latest stays in the log until something newer is there, and the log is removed from its beginning,
+//! so a table of an earlier time is completed by what came after it, and without one the log says all of it.
 
 use super::{
-    files::{Files, Why},
+    files::Files,
     format::{VERSION, invalid, u16_at, u32_at, u64_at},
     log::Log,
 };
@@ -13,50 +13,30 @@ use crate::store::{
     latest::{Entry, Latest},
     retention::Rules,
 };
-use std::{
-    io::{self, ErrorKind},
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::io::{self, ErrorKind};
 use tidings_core::{Epoch, Filter, Grant, Matchers, Topic, limits, shard::Page};
 
 pub(super) const NAME: &str = "latest";
-/// Followed by a number that no other attempt had: what is left of one that failed must never get the name.
-const NEW: &str = "latest.";
+const NEW: &str = "latest.new";
 const MAGIC: &[u8; 8] = b"TIDLAST\n";
 const HEADER: usize = 28;
 
-/// Writes the table, again and again.
-#[derive(Debug)]
-pub(super) struct Standing {
-    attempt: AtomicU64,
-}
-
-impl Standing {
-    /// After whatever an earlier life has left.
-    pub(super) fn new(files: &dyn Files) -> io::Result<Standing> {
-        let left: Vec<u64> = files.names()?.iter().filter_map(|name| name.strip_prefix(NEW)?.parse().ok()).collect();
-        for number in &left {
-            let _ = files.remove(&format!("{NEW}{number}"));
-        }
-        Ok(Standing { attempt: AtomicU64::new(left.iter().max().map_or(0, |last| last + 1)) })
+/// Writes it down as it is now, as far as that works.
+pub(super) fn save(log: &Log) {
+    if !log.rules.has_latest() {
+        return;
     }
-
-    /// Writes it as it is now. Its name is on disk once names are synced.
-    pub(super) fn save(&self, log: &Log) -> io::Result<()> {
-        if !log.rules.has_latest() {
-            return Ok(());
-        }
-        let bytes = {
-            let view = log.view();
-            to_bytes(log.epoch, &log.rules, view.head, &log.latest())
-        };
-        let new = format!("{NEW}{}", self.attempt.fetch_add(1, Ordering::Relaxed));
-        let file = log.files.create(&new)?;
-        let written = file.write_at(&bytes, 0).and_then(|()| file.sync(Why::Latest)).and_then(|()| log.files.rename(&new, NAME));
-        if written.is_err() {
-            let _ = log.files.remove(&new);
-        }
-        written
+    let bytes = {
+        let view = log.view();
+        to_bytes(log.epoch, &log.rules, view.head, &log.latest())
+    };
+    let write = || {
+        let _ = log.files.remove(NEW);
+        log.files.create(NEW)?.write_at(&bytes, 0)?;
+        log.files.rename(NEW, NAME)
+    };
+    if let Err(error) = write() {
+        tracing::warn!(%error, "the table of latest events could not be written; the next start looks for them in the log");
     }
 }
 
@@ -86,8 +66,10 @@ fn to_bytes(epoch: Epoch, rules: &Rules, through: u64, latest: &Latest) -> Vec<u
     bytes
 }
 
-/// The entries, and the last event that the table knew of.
-fn parse(bytes: &[u8], epoch: Epoch, rules: &Rules) -> Option<(u64, Vec<(u64, Entry)>)> {
+/// The last event that a table knew of, and its entries.
+type Known = (u64, Vec<(u64, Entry)>);
+
+fn parse(bytes: &[u8], epoch: Epoch, rules: &Rules) -> Option<Known> {
     let (contents, checksum) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
     let checks = contents.len() >= HEADER && contents[..8] == *MAGIC && crc32c::crc32c(contents) == u32_at(checksum, 0);
     if !checks || u16_at(contents, 8) != VERSION || u32_at(contents, 12) != epoch.0 {
@@ -123,7 +105,7 @@ impl Log {
         if !self.rules.has_latest() {
             return Ok(());
         }
-        let known = || -> io::Result<Option<(u64, Vec<(u64, Entry)>)>> {
+        let known = || -> io::Result<Option<Known>> {
             let file = match self.files.open(NAME) {
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
                 other => other?,
@@ -132,10 +114,12 @@ impl Log {
             let count = file.read_at(&mut bytes, 0)?;
             parse(&bytes[..count], self.epoch, &self.rules).ok_or_else(|| invalid("it does not check, or is of other rules")).map(Some)
         };
-        let (through, entries) = known().map(Option::unwrap_or_default).unwrap_or_else(|error| {
-            tracing::warn!(%error, "the table of latest events is made again from the log");
-            (0, Vec::new())
-        });
+        let (through, entries) = known()
+            .unwrap_or_else(|error| {
+                tracing::warn!(%error, "the table of latest events is made again from the log");
+                None
+            })
+            .unwrap_or_default();
         self.take_over(entries)?;
         let prefixes = Matchers::new(self.rules.latest_prefixes().cloned());
         let filter = Filter::new(prefixes, &Grant::full());

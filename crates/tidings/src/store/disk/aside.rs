@@ -1,0 +1,100 @@
+//! The segment that stands aside: the events that outlive the segments they were in, because they are the latest of their kind, written again
+//! as a segment with holes. There is one at the most, before all others, and the state says which: so it replaces the one before it at once.
+//!
+//! It knows which events to take, not which segments go.
+
+use super::{
+    files::{Files, Why},
+    format::{AppendHeader, Gap, HEADER, SegmentHeader, State, segment_name},
+    log::Log,
+    scan::{End, scan},
+    segment::{Kept, Segment},
+};
+use crate::store::PageLimits;
+use std::{io, sync::Arc};
+use tidings_core::{Filter, Grant, Matchers, limits};
+
+/// Serials of such segments have this bit, and count by themselves.
+pub(super) const ASIDE: u64 = 1 << 63;
+
+/// The segment, and how long its file is.
+pub(super) type Aside = (Arc<Segment>, u64);
+
+/// Writes all events down that are the latest of their kind, up to a place. On disk when this is done, its name included; nothing if there
+/// are none.
+pub(super) fn write(log: &Log, through: u64, number: u64) -> io::Result<Option<Aside>> {
+    let all = Filter::new(Matchers::all(), &Grant::full());
+    let limits = PageLimits { bytes: 1 << 20, events: limits::PAGE_EVENTS, scanned: usize::MAX };
+    let Some(&first) = log.latest().wanted(0, through, &all).first() else { return Ok(None) };
+    let header =
+        SegmentHeader { epoch: log.epoch, serial: ASIDE | number, first, follows: 0, prior_len: 0, created: 0, seed: log.files.random()? };
+    let name = segment_name(header.serial);
+    let file = log.files.create(&name)?;
+    let write = || -> io::Result<u64> {
+        file.write_at(&header.to_bytes(), 0)?;
+        let (mut len, mut after) = (HEADER as u64, 0);
+        while after < through {
+            let page = log.read_latest(after, through, &all, limits)?;
+            let mut bytes = Vec::new();
+            for record in &page.records {
+                // One event each: damage takes no others with it, and their numbers need not follow each other.
+                let accepted_at = record.accepted_at();
+                let first = record.position().sequence;
+                AppendHeader { epoch: log.epoch, first, synced: 0, accepted_at, count: 1, body_len: 0, key_len: 0 }.put(
+                    header.seed,
+                    &mut bytes,
+                    None,
+                    std::iter::once(&**record),
+                    |_| (),
+                );
+            }
+            file.write_at(&bytes, len)?;
+            len += bytes.len() as u64;
+            after = page.covered_through.max(after + 1);
+        }
+        file.sync(Why::Aside)?;
+        log.files.sync_names(Why::AsideName)?;
+        Ok(len)
+    };
+    let len = write().inspect_err(|_| drop(log.files.remove(&name)))?;
+    let segment = open(&*log.files, header, len, through)?;
+    Ok(Some((Arc::new(segment), len)))
+}
+
+fn open(files: &dyn Files, header: SegmentHeader, len: u64, through: u64) -> io::Result<Segment> {
+    let file = files.open(&segment_name(header.serial))?;
+    let mut found = scan(&*file, &header, End::Known(len), |_| ())?;
+    if found.torn > 0 || file.len()? < len {
+        found.damaged += 1;
+        found.index.push_damaged_at(through);
+    }
+    if found.damaged > 0 {
+        tracing::error!("events that are the latest of their topic are damaged; their readers are told of a gap");
+    }
+    Ok(Segment::new(header, through, len, found.accepted_at, Kept::Memory(Arc::new(found.index))))
+}
+
+/// The segment that the state names, if it names one. One that cannot be read at all is a gap.
+pub(super) fn load(files: &dyn Files, state: &mut State) -> io::Result<Option<Arc<Segment>>> {
+    let (number, len) = state.aside;
+    if number == 0 {
+        return Ok(None);
+    }
+    let read = || {
+        let mut bytes = [0; HEADER];
+        let file = files.open(&segment_name(ASIDE | number))?;
+        let count = file.read_at(&mut bytes, 0)?;
+        let header = SegmentHeader::parse(&bytes[..count])?;
+        open(files, header, len, state.removed)
+    };
+    match read() {
+        Ok(segment) => Ok(Some(Arc::new(segment))),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
+            tracing::error!(%error, "the events that are the latest of their topic cannot be read; readers are told of a gap");
+            state.gaps.push(Gap { after: state.removed - 1, through: state.removed, why: super::format::Missing::Damaged });
+            state.aside = (0, 0);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
