@@ -82,7 +82,13 @@ impl Part {
 }
 
 impl Compiled {
+    /// The crate that reads patterns panics on some (`*:*?]` where overflow is checked): no text of a client's may do more than be refused.
     pub(super) fn new(text: &str, base: &Url) -> Result<Compiled, PatternError> {
+        let read = || Compiled::read(text, base);
+        std::panic::catch_unwind(read).unwrap_or_else(|_| Err(PatternError::Invalid("it cannot be read".to_owned())))
+    }
+
+    fn read(text: &str, base: &Url) -> Result<Compiled, PatternError> {
         let parse = |base| UrlPatternInit::parse_constructor_string::<Expression>(text, base);
         // With a base the standard makes the paths of absolute patterns relative to it too, where they have no slash: `urn:` could not be asked for.
         let init = match parse(None) {
