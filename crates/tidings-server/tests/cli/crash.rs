@@ -180,7 +180,7 @@ fn the_latest_value_survives() {
     hub.program.kill();
     let hub = start(&data, &flags);
     assert_eq!(first_events(&hub, 2), ["2", "3"]);
-    assert!(post(hub.address(), "/publish/k/b", "text/plain", "").is_some(), "empty data takes it back");
+    assert!(post(hub.address(), "/publish/k/b", "content-type: text/plain", "").is_some(), "empty data takes it back");
     hub.publish("k/c", "8");
     assert_eq!(first_events(&hub, 2), ["3", "8"]);
     hub.program.kill();

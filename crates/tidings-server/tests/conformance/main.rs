@@ -79,16 +79,11 @@ fn issuers() -> (String, Vec<Identity>) {
         let key = Key::generate(algorithm).expect("randomness");
         let issuer = format!("https://{}.example", algorithm.to_lowercase());
         let pem = key.public_pem().expect("a public half");
-        let blocks: String = roles
-            .iter()
-            .map(|role| {
-                format!(
-                    "{} {{\njwt \"{}\" {algorithm}\n}}\n",
-                    if *role == Role::Publish { "publisher" } else { "subscriber" },
-                    pem.trim_end()
-                )
-            })
-            .collect();
+        let mut blocks = String::new();
+        for role in roles {
+            let name = if *role == Role::Publish { "publisher" } else { "subscriber" };
+            blocks += &[name, " {\njwt \"", pem.trim_end(), "\" ", algorithm, "\n}\n"].concat();
+        }
         directives += &["issuer ", &issuer, " {\n", &blocks, "}\n"].concat();
         identities.extend(roles.iter().map(|role| Identity { role: *role, issuer: issuer.clone(), key: key.clone() }));
     }
