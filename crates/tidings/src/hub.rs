@@ -74,9 +74,6 @@ struct Inner {
     register: Option<Arc<Register>>,
 }
 
-/// The base of relative URL patterns and topics where the hub's own URL is not known (M-32): a name that nobody has.
-const NO_URL: &str = "https://hub.invalid/.well-known/mercure";
-
 /// Makes a hub.
 #[derive(Debug, Default)]
 pub struct HubBuilder {
@@ -139,7 +136,7 @@ impl HubBuilder {
         tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let random = |error: getrandom::Error| StartError::NoRandomness(error.to_string());
         let rules = check(&config)?;
-        let patterns = UrlPatterns::new(&config.hub_url().unwrap_or_else(|| NO_URL.to_owned()), limits::URL_PATTERNS);
+        let patterns = UrlPatterns::new(&config.pattern_base(), limits::URL_PATTERNS);
         let patterns = patterns.map_err(|error| StartError::Setting { name: "public_url", problem: error.to_string() })?;
         let guard = Guard::new(&config, patterns.clone()).map_err(|(name, problem)| StartError::Setting { name, problem })?;
         let store = match store {

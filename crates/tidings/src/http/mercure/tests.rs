@@ -104,6 +104,32 @@ async fn routing() {
     }
 }
 
+/// M-32, M-73: what relative patterns and topics are relative to: the public URL, else where the hub listens, and never `Host`. A hub that
+/// is embedded and knows neither has a base of its own.
+#[tokio::test]
+async fn relative_patterns() {
+    let listen = Some("127.0.0.1:4680".parse().unwrap());
+    for (public_url, listen, base) in [
+        (Some("https://hub.example"), listen, "https://hub.example"),
+        (None, listen, "http://127.0.0.1:4680"),
+        (None, Some("[::1]:4680".parse().unwrap()), "http://[::1]:4680"),
+        (None, None, "https://hub.invalid"),
+    ] {
+        let hub = hub(|config| (config.public_url, config.listen) = (public_url.map(str::to_owned), listen));
+        assert_eq!(hub.url_patterns().base(), format!("{base}{HUB}"));
+        let target = format!("GET {HUB}?match_urlpattern=%2Fa%2F:id&match=end\nHost: host.example");
+        let mut stream = get(&hub.service(), &target).await;
+        for (id, topic) in
+            [("host", "https://host.example/a/1"), ("relative", "/a/1"), ("absolute", &format!("{base}/a/1")), ("end", "end")]
+        {
+            publish(&hub, &format!("topic={topic}&id={id}")).await;
+        }
+        let text = read_until(&mut stream.body, "id: end\n").await;
+        let ids: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
+        assert_eq!(ids, ["relative", "absolute", "end"], "{base}");
+    }
+}
+
 /// M-15, M-16: the parameters of a `QUERY` are those of the URL and of the body together.
 #[tokio::test]
 async fn query_method() {
