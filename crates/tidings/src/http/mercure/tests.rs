@@ -351,6 +351,8 @@ async fn cursors() {
     for (query, field, expected) in table {
         let mut answer = get(&hub.service(), &format!("GET {HUB}?{query}{field}")).await;
         assert_eq!(head(&answer), expected, "{query}{field}");
+        let same = get(&hub.service(), &format!("HEAD {HUB}?{query}{field}")).await;
+        assert_eq!((fields(&same), same.body.is_stream()), (fields(&answer), false), "M-311: HEAD {query}{field}");
         // What is sent: everything after the cursor, everything for `earliest`, and only what is new otherwise (M-407).
         publish(&hub, "topic=a&id=live&data=live").await;
         let text = read_until(&mut answer.body, "id: live\n").await;
