@@ -5,6 +5,7 @@ use crate::{
     http::tests::{Answer, case, check, get, hub, read_until, request, send},
 };
 use http_body_util::BodyExt as _;
+use std::time::Duration;
 use tidings_core::{Event, limits};
 
 pub(super) const HUB: &str = "/.well-known/mercure";
@@ -77,6 +78,8 @@ async fn routing() {
         ("match", &[]),
         ("topic=", &[]),
         ("topic", &[]),
+        ("match_exact=", &[]),
+        ("match_exact", &[]),
         ("match=&topic=a", &["1"]),
         // M-19: what is no percent-encoding stands for itself, and `;` separates nothing.
         ("match=%zz&match=a", &["1"]),
@@ -101,6 +104,35 @@ async fn routing() {
         let text = read_until(&mut stream.body, "id: end\n").await;
         let ids: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
         assert_eq!(ids[..ids.len() - 1], **expected, "{query}");
+    }
+}
+
+/// M-337: an empty matcher alone opens a stream, in each dialect with the other switched off too, and matches nothing of what is published.
+#[tokio::test]
+async fn empty_matchers() {
+    for (dialects, names) in [
+        (Dialects::Both, &["match", "match_exact", "topic"][..]),
+        (Dialects::Eight, &["match", "match_exact"]),
+        (Dialects::Seven, &["topic"]),
+    ] {
+        let hub = hub(|config| config.mercure_dialects = dialects);
+        let mut streams = Vec::new();
+        for query in names.iter().flat_map(|name| [format!("{name}="), (*name).to_owned()]) {
+            streams.push((format!("GET ?{query}"), subscribe(&hub, &query).await));
+            let head = format!("QUERY {HUB}\nContent-Type: application/x-www-form-urlencoded");
+            let answer = send(&hub.service(), request(&head, &*query)).await;
+            assert_eq!(answer.status, 200, "QUERY {query}");
+            streams.push((format!("QUERY {query}"), answer));
+        }
+        assert!(streams.iter().all(|(_, answer)| answer.body.is_stream()));
+        publish(&hub, "topic=a&topic=b&data=x").await;
+        let reading = streams.into_iter().map(|(name, answer)| (name, tokio::spawn(answer.body.collect())));
+        let reading: Vec<_> = reading.collect();
+        hub.shut_down(Duration::from_secs(10)).await;
+        for (name, whole) in reading {
+            let seen = whole.await.unwrap().unwrap().to_bytes();
+            assert!(seen.starts_with(b": ok\n") && !seen.windows(5).any(|field| field == b"data:"), "{name}: {seen:?}");
+        }
     }
 }
 
@@ -409,7 +441,7 @@ async fn one_log() {
         assert!(text.contains("data: x\nid: 1\n\ndata: y\nid: 2\n"), "{text}");
     }
     drop(stream);
-    hub.shut_down(std::time::Duration::from_secs(10)).await;
+    hub.shut_down(Duration::from_secs(10)).await;
     let refused = get(&hub.service(), &format!("GET {HUB}?topic=a")).await;
     assert!(refused.status == 200 && refused.text().starts_with(": busy\nretry: "), "N-16");
     while native.body.frame().await.is_some() {}
