@@ -129,3 +129,9 @@ fn dialect_8_alone() {
     let keys = format!("issuer {ISSUER} {{\n{}{}}}", key("publisher", PUBLISHER), key("subscriber", SUBSCRIBER));
     one_dialect("8", Dialect::Eight, &[], &keys);
 }
+
+/// M-68, M-402: keys that would verify legacy claims make no difference while dialect 7 is off.
+#[test]
+fn dialect_8_alone_with_legacy_keys() {
+    one_dialect("8", Dialect::Eight, KEYS, "");
+}
