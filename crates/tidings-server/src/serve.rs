@@ -5,7 +5,7 @@
 use crate::{
     Failure,
     logging::{self, Logs},
-    settings::{self, Settings},
+    settings::Settings,
     signals::Signals,
     text,
 };
@@ -50,7 +50,8 @@ async fn serve(settings: Settings, logs: Logs) -> Result<(), Failure> {
     let store = open_store(&settings).await?;
     let listener = tidings::serve::bind(listen).map_err(|error| cannot_listen(listen, &error))?;
     let bound = listener.local_addr().map_err(|error| cannot_listen(listen, &error))?;
-    settings::name_hub(&mut config, bound);
+    // M-73: a hub that was told no name of its own is called after where it listens.
+    config.listen = Some(bound);
     let mut hub = Hub::builder().config(config);
     if let Some(store) = store.clone() {
         hub = hub.store(store);

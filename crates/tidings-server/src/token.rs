@@ -216,7 +216,7 @@ fn explain(mut matches: ArgMatches) -> Result<(String, Option<Failure>), Failure
     let file = matches.remove_one::<PathBuf>("config");
     let settings = settings::resolve(Given::default(), env, file.as_deref()).map_err(Failure::Usage)?;
     let Settings { hub: mut config, listen, .. } = settings;
-    settings::name_hub(&mut config, listen);
+    config.listen = Some(listen);
     let mut topics = |name: &str| -> Vec<String> { matches.remove_many(name).into_iter().flatten().collect() };
     let (publish, subscribe) = (topics("publish"), topics("subscribe"));
     let publishes = !publish.is_empty();

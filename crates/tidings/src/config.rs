@@ -6,7 +6,11 @@
 mod issuer;
 
 pub use issuer::{Algorithm, Family, Issuer, KeySource, TokenKey};
-use std::{fmt, net::IpAddr, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 use tidings_core::limits;
 
 /// Everything that can be set. Start from [`Config::default`] and change fields.
@@ -111,6 +115,8 @@ pub struct Config {
     pub public_url: Option<String>,
     /// Further URLs under which it is reached: with a public URL the hosts of all of them are answered, and no others (M-73).
     pub more_public_urls: Vec<String>,
+    /// The address the hub listens on, which names it where `public_url` does not (M-73). A hub that is embedded may have none.
+    pub listen: Option<SocketAddr>,
     /// Further host names that are answered in open mode.
     pub hosts: Vec<String>,
     /// Whether readers without a token get public events once tokens can be verified (N-32).
@@ -183,6 +189,7 @@ impl Default for Config {
             cors_headers: Vec::new(),
             public_url: None,
             more_public_urls: Vec::new(),
+            listen: None,
             hosts: Vec::new(),
             anonymous: false,
             mercure_dialects: Dialects::Both,
@@ -199,11 +206,19 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The URL of the hub's Mercure interface as the public knows it: `public_url`, with the well-known path where it has none (M-73).
-    /// It comes from this setting alone, never from a request.
+    /// The URL of the hub's Mercure interface as the public knows it: `public_url`, with the well-known path where it has none, else
+    /// that of the address it listens on (M-73). It comes from these settings alone, never from a request.
     pub fn hub_url(&self) -> Option<String> {
-        let url = self.public_url.as_deref()?.trim_end_matches('/');
+        let Some(url) = self.public_url.as_deref().map(|url| url.trim_end_matches('/')) else {
+            return self.listen.map(|address| format!("http://{address}{HUB_PATH}"));
+        };
         Some(if url.ends_with(HUB_PATH) { url.to_owned() } else { format!("{url}{HUB_PATH}") })
+    }
+
+    /// What relative URL patterns and topics are relative to (M-32): [`Config::hub_url`], and for an embedded hub that was told neither
+    /// of its settings a name that nobody has.
+    pub(crate) fn pattern_base(&self) -> String {
+        self.hub_url().unwrap_or_else(|| format!("https://hub.invalid{HUB_PATH}"))
     }
 
     /// Whether nothing proves rights: anybody may publish, and read what is public (N-30).

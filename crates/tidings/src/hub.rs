@@ -37,8 +37,7 @@ use std::{
 };
 pub use subscription::{Cursor, Subscription};
 use tidings_core::{
-    Draft, Event, EventId, FeedKey, Filter, Framing, GapReason, Grant, Matchers, Position, Record, Topic, TopicMatcher, UrlPatterns,
-    limits,
+    Draft, Event, EventId, FeedKey, Framing, GapReason, Grant, Matchers, Position, Record, Topic, TopicMatcher, UrlPatterns, limits,
     shard::{CloseReason, Lag, Millis, MissingEvents, NewSubscriber, ShardConfig},
     wire,
 };
@@ -73,9 +72,6 @@ struct Inner {
     /// Who has subscribed, if that is told.
     register: Option<Arc<Register>>,
 }
-
-/// The base of relative URL patterns and topics where the hub's own URL is not known (M-32): a name that nobody has.
-const NO_URL: &str = "https://hub.invalid/.well-known/mercure";
 
 /// Makes a hub.
 #[derive(Debug, Default)]
@@ -139,7 +135,7 @@ impl HubBuilder {
         tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let random = |error: getrandom::Error| StartError::NoRandomness(error.to_string());
         let rules = check(&config)?;
-        let patterns = UrlPatterns::new(&config.hub_url().unwrap_or_else(|| NO_URL.to_owned()), limits::URL_PATTERNS);
+        let patterns = UrlPatterns::new(&config.pattern_base(), limits::URL_PATTERNS);
         let patterns = patterns.map_err(|error| StartError::Setting { name: "public_url", problem: error.to_string() })?;
         let guard = Guard::new(&config, patterns.clone()).map_err(|(name, problem)| StartError::Setting { name, problem })?;
         let store = match store {
@@ -489,6 +485,15 @@ impl Granted {
         Ok((Opened { body, starts_after, gap }, ticket))
     }
 
+    /// What the header of a response says of where a subscription would start, and why not where it asks to. Nothing is opened or counted.
+    pub(crate) async fn would_start(&self, subscription: &Subscription) -> Result<(Option<String>, Option<GapReason>), SubscribeError> {
+        let inner = &*self.hub.0;
+        self.ends(inner.clock.now())?;
+        let after_gap = subscription.after_gap.unwrap_or(inner.config.after_gap);
+        let start = start::start(&*inner.store, &subscription.cursor, &subscription.filter(&self.grant), after_gap).await?;
+        Ok((start.header, start.gap.map(|gap| gap.reason)))
+    }
+
     /// A subscriber, what a response header says of where it starts, and why it does not start where it asked to.
     async fn prepare(&self, subscription: Subscription) -> Result<(Arrival, Option<String>, Option<GapReason>), SubscribeError> {
         let inner = &*self.hub.0;
@@ -500,7 +505,7 @@ impl Granted {
         }
         let rule = self.hub.rule(&subscription.matchers).or_else(|| self.hub.rule(&subscription.older));
         let prime = subscription.prime.or(rule.and_then(|rule| rule.prime)).unwrap_or(config.prime);
-        let filter = Arc::new(Filter::in_views(subscription.matchers.clone(), subscription.older.clone(), &self.grant));
+        let filter = Arc::new(subscription.filter(&self.grant));
         let after_gap = subscription.after_gap.unwrap_or(config.after_gap);
         let start = start::start(&*inner.store, &subscription.cursor, &filter, after_gap).await?;
         let Start { after, latest_until, known, gap, header, unprimed } = start;

@@ -7,7 +7,7 @@ use http::{Request, header};
 use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tidings::{Algorithm, Config, Hub, HubService, Issuer, KeySource, Secret, TokenKey, token::SigningKey};
+use tidings::{Algorithm, Config, Dialects, Hub, HubService, Issuer, KeySource, Secret, TokenKey, token::SigningKey};
 use tower_service::Service as _;
 
 const RESOURCE: &str = "https://hub.example/.well-known/mercure";
@@ -184,6 +184,47 @@ async fn refusals() {
     assert_eq!(send(&service, &query, "hello").await.status, 200);
     assert_eq!(send(&hub(|config| config.query_token = false), &query, "hello").await.status, 401, "M-406");
     assert_eq!(send(&service, &format!("{query}&authorization={good}"), "hello").await.status, 400);
+}
+
+/// M-68, M-401, M-402: a token of a dialect that is switched off is 401, though its key verifies tokens of both.
+#[tokio::test]
+async fn dialects_switched_off() {
+    let token = |typ: Value| {
+        // The claims are good in both dialects, so that the type alone decides.
+        let details = json!([{ "type": "https://mercure.rocks/authorization-detail", "actions": ["publish", "subscribe"], "topics": [{ "match": "a" }] }]);
+        let mut claims = json!({ "iss": ISSUER, "aud": RESOURCE, "exp": now() + 60, "authorization_details": details });
+        claims["mercure"] = json!({ "publish": ["a"], "subscribe": ["a"] });
+        let mut header = json!({});
+        if typ != Value::Null {
+            header["typ"] = typ;
+        }
+        move |secret: &str| sign(secret, &header, &claims)
+    };
+    for (dialects, good, bad, parameter) in [
+        (
+            Dialects::Eight,
+            &[json!("at+jwt"), json!("application/AT+JWT")][..],
+            &[json!("JWT"), json!(""), json!("at+jwtx"), Value::Null][..],
+            "match",
+        ),
+        (Dialects::Seven, &[json!("JWT"), Value::Null], &[json!("at+jwt"), json!("application/AT+JWT")], "topic"),
+    ] {
+        let service = hub(|config| config.mercure_dialects = dialects);
+        let expected: [(&[Value], _); 2] = [(good, (200, None)), (bad, (401, Some(INVALID)))];
+        for (typ, expected) in expected.iter().flat_map(|(types, expected)| types.iter().map(move |typ| (typ, *expected))) {
+            let (publisher, subscriber) = (token(typ.clone())(PUBLISHER), token(typ.clone())(SUBSCRIBER));
+            let form = "POST /.well-known/mercure\nContent-Type: application/x-www-form-urlencoded";
+            for (head, token) in [
+                ("POST /publish/a", &publisher),
+                (form, &publisher),
+                ("GET /subscribe/a", &subscriber),
+                (&format!("GET /.well-known/mercure?{parameter}=a"), &subscriber),
+            ] {
+                let answer = send(&service, &format!("{head}\nAuthorization: Bearer {token}"), "topic=a").await;
+                assert_eq!((answer.status, answer.challenge.as_deref()), expected, "{dialects:?} {typ} {head}");
+            }
+        }
+    }
 }
 
 /// M-328, M-329, N-32: what a reader needs, and that a bad token is never treated as none.

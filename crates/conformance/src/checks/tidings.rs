@@ -15,6 +15,7 @@ pub(super) const CHECKS: &[Check] = &[
     ours(Both, &[401], "parameters of both dialects mix on one connection, with a token of either", mixed),
     ours(Both, &[401, 409], "an update published with a token of one dialect is read in the other", across),
     ours(Each, &[401, 308], "parameters of a dialect that is switched off are 400", switched_off),
+    ours(Each, &[68, 402], "a token of a dialect that is switched off is 401, with a key that verifies both", token_switched_off),
     ours(Eight, &[402], "a failed token of dialect 8 is never tried as one of dialect 7", no_fall_back),
     ours(Both, &[402], "a token of dialect 7 has no rights from authorization_details, and the other way round", claims_apart),
     ours(Eight, &[406], "the query parameter authorization is 401 while it is off, and says which setting", query_token_off),
@@ -74,6 +75,27 @@ fn switched_off(p: &Probe<'_>) -> Outcome {
     let beside = format!("{}&{}", p.select(&[&p.topic("a")]), other.select(&[&p.topic("a")]));
     let answer = p.subscribing(&beside)?;
     expect(answer.status() == 400, format!("400 for {} beside {}", other.selector(), p.selector()), describe(&answer))
+}
+
+fn token_switched_off(p: &Probe<'_>) -> Outcome {
+    if p.hub.settings.dialects.len() > 1 {
+        return skipped("both dialects are switched on");
+    }
+    let other = Probe::new(p.hub, if p.is_eight() { Dialect::Seven } else { Dialect::Eight });
+    let topic = p.topic("a");
+    let legacy = json!({"publish": ["*"], "subscribe": ["*"]});
+    for role in [Role::Publish, Role::Subscribe] {
+        // The second has the claims of both, so that nothing but its type can be wrong with it.
+        for token in [other.token(role, &["*"]), p.token(role, &["*"]).header("typ", other.token(role, &[]).header["typ"].clone())] {
+            let token = token.claim("mercure", legacy.clone()).signed(p.key(role));
+            let answer = p.send(match role {
+                Role::Publish => bearer(p.post(form(&[("topic", &topic), ("data", "x")])), &token),
+                Role::Subscribe => bearer(p.get(&p.select(&[&topic])), &token),
+            })?;
+            presentation::challenges(&answer, 401, "invalid_token")?;
+        }
+    }
+    Ok(())
 }
 
 fn no_fall_back(p: &Probe<'_>) -> Outcome {

@@ -3,7 +3,7 @@
 //! It knows how they are written and reads the files they name; whether a key is fit for its purpose is the library's to say.
 
 use super::{Settings, sources::unknown};
-use std::{fs, net::SocketAddr, path::Path};
+use std::{fs, path::Path};
 use tidings::{Algorithm, Issuer, KeySource, Secret, TokenKey};
 
 /// The one issuer that flags and the environment can name.
@@ -170,13 +170,6 @@ fn text(table: &toml::Table, name: &str) -> Result<Option<String>, String> {
 
 fn switch(table: &toml::Table, name: &str) -> Result<bool, String> {
     table.get(name).map_or(Some(false), toml::Value::as_bool).ok_or_else(|| format!("`{name}` is true or false"))
-}
-
-/// M-73: a hub that was told no name of its own is called after the address it listens on, so that tokens can be meant for it.
-pub(crate) fn name_hub(config: &mut tidings::Config, listen: SocketAddr) {
-    if config.resource_identifier().is_none() && config.issuers.iter().any(|issuer| issuer.id.is_some()) {
-        config.resource = Some(format!("http://{listen}/.well-known/mercure"));
-    }
 }
 
 impl Settings {

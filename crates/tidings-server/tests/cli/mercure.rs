@@ -58,6 +58,19 @@ fn both_dialects() {
     }
 }
 
+/// M-32, M-73: without a public URL relative patterns are relative to where the hub listens.
+#[test]
+fn relative_patterns() {
+    let hub = Hub::start(&["--store", "memory"]);
+    let mut stream = get(&hub, "/.well-known/mercure?match_urlpattern=/a/:id");
+    lines_until(&mut stream, "\r\n\r\n");
+    for topic in ["http://localhost/a/1".to_owned(), format!("http://{}/a/2", hub.address())] {
+        assert!(post(&hub, &format!("topic={topic}&data={topic}"), "").starts_with("HTTP/1.1 200 OK\r\n"));
+    }
+    let text = lines_until(&mut stream, "data: http");
+    assert!(text.contains(&format!("data: http://{}/a/2\n", hub.address())), "{text}");
+}
+
 /// M-406, M-407, section 2.1: the flag makes the difference; what cannot be followed is said.
 #[test]
 fn in_place_of_the_reference_hub() {

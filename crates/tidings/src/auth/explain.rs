@@ -71,8 +71,7 @@ impl fmt::Display for Explanation {
 /// Why a hub with these settings would accept a token for a request, or not. The error is about the settings. Sets of keys at a URL are
 /// fetched, which needs a tokio runtime.
 pub async fn explain(config: &Config, token: &str, question: &Question) -> Result<Explanation, String> {
-    let base = config.hub_url().unwrap_or_else(|| "https://hub.invalid/.well-known/mercure".into());
-    let patterns = UrlPatterns::new(&base, limits::URL_PATTERNS).map_err(|error| format!("public_url: {error}"))?;
+    let patterns = UrlPatterns::new(&config.pattern_base(), limits::URL_PATTERNS).map_err(|error| format!("public_url: {error}"))?;
     let guard = Guard::new(config, patterns).map_err(|(name, problem)| format!("{name}: {problem}"))?;
     let mut explanation = Explanation { findings: Vec::new(), status: 200 };
     let role = if question.publish { Role::Publish } else { Role::Subscribe };

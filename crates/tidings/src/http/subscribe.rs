@@ -14,7 +14,7 @@ use super::{
     query::{decode_path, pairs, url_pairs},
     response::ResponseBody,
 };
-use crate::{AfterGap, Config, Cursor, EndStyle, Granted, HeartbeatForm, SubscribeError, Subscription, delivery::MayDetach};
+use crate::{AfterGap, Config, Cursor, EndStyle, Granted, HeartbeatForm, Opened, SubscribeError, Subscription, delivery::MayDetach};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Version, header, request::Parts};
 use tidings_core::{Matchers, TopicMatcher, limits, moment};
 
@@ -75,20 +75,23 @@ pub(crate) async fn open(
         None if !hub.hub().is_ready() => return refuse(parts, |retry_after| Problem::ShuttingDown { retry_after }),
         None => {}
     }
-    if parts.method == Method::HEAD {
-        return Ok(stream_response(parts, ResponseBody::without_length("")));
-    }
+    let told = |opened: Opened| (ResponseBody::events(opened.body), opened.starts_after, opened.gap);
     let opened = match parts.extensions.get::<MayDetach>() {
-        Some(MayDetach) => hub.open_detachable(subscription).await.map(|(opened, ticket)| (opened, Some(ticket))),
-        None => hub.open(subscription).await.map(|opened| (opened, None)),
+        // The same head as for `GET`, of a stream that nobody opens.
+        _ if parts.method == Method::HEAD => {
+            let start = hub.would_start(&subscription).await;
+            start.map(|(after, gap)| ((ResponseBody::without_length(""), after, gap), None))
+        }
+        Some(MayDetach) => hub.open_detachable(subscription).await.map(|(opened, ticket)| (told(opened), Some(ticket))),
+        None => hub.open(subscription).await.map(|opened| (told(opened), None)),
     };
     match opened {
-        Ok((opened, ticket)) => {
-            let mut response = stream_response(parts, ResponseBody::events(opened.body));
+        Ok(((body, after, gap), ticket)) => {
+            let mut response = stream_response(parts, body);
             if let Some(ticket) = ticket {
                 response.extensions_mut().insert(ticket);
             }
-            mark(response.headers_mut(), Start { after: opened.starts_after, gap: opened.gap.is_some() });
+            mark(response.headers_mut(), Start { after, gap: gap.is_some() });
             Ok(response)
         }
         Err(SubscribeError::Expired) => Err(Problem::Expired),

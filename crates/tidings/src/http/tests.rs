@@ -204,6 +204,8 @@ async fn cursors() {
     ] {
         let mut answer = get(&service, &head).await;
         assert_eq!(answer.header("mercure-last-event-id"), Some(&*ids[0]), "{name}");
+        let same = get(&service, &head.replacen("GET", "HEAD", 1)).await;
+        assert_eq!(same.header("mercure-last-event-id"), Some(&*ids[0]), "M-91: {name}, with HEAD");
         let text = read_until(&mut answer.body, &ids[2]).await;
         assert!(!text.contains("data: e1\n") && text.contains("data: e2\n") && text.contains("data: e3\n"), "{name}: {text}");
         assert!(!text.contains("tidings.gap"), "{name}");

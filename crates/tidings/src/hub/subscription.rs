@@ -1,10 +1,10 @@
-//! What a reader asks for: topics, a place to start, and how the stream is to behave. It knows no rights and no store.
+//! What a reader asks for: topics, a place to start, and how the stream is to behave. It knows no store, and rights only as something that is handed on.
 
 use super::register::Told;
 use crate::{AfterGap, EndStyle, HeartbeatForm, LagPolicy};
-use tidings_core::Matchers;
 #[cfg(doc)]
 use tidings_core::limits;
+use tidings_core::{Filter, Grant, Matchers};
 
 /// Where a stream starts.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -94,5 +94,10 @@ impl Subscription {
     #[must_use]
     pub fn after(self, id: impl Into<String>) -> Self {
         self.from_cursor(Cursor::After(id.into()))
+    }
+
+    /// Which events a reader with these rights gets.
+    pub(super) fn filter(&self, grant: &Grant) -> Filter {
+        Filter::in_views(self.matchers.clone(), self.older.clone(), grant)
     }
 }

@@ -5,6 +5,7 @@ use crate::{
     http::tests::{Answer, case, check, get, hub, read_until, request, send},
 };
 use http_body_util::BodyExt as _;
+use std::time::Duration;
 use tidings_core::{Event, limits};
 
 pub(super) const HUB: &str = "/.well-known/mercure";
@@ -77,6 +78,8 @@ async fn routing() {
         ("match", &[]),
         ("topic=", &[]),
         ("topic", &[]),
+        ("match_exact=", &[]),
+        ("match_exact", &[]),
         ("match=&topic=a", &["1"]),
         // M-19: what is no percent-encoding stands for itself, and `;` separates nothing.
         ("match=%zz&match=a", &["1"]),
@@ -101,6 +104,61 @@ async fn routing() {
         let text = read_until(&mut stream.body, "id: end\n").await;
         let ids: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
         assert_eq!(ids[..ids.len() - 1], **expected, "{query}");
+    }
+}
+
+/// M-337: an empty matcher alone opens a stream, in each dialect with the other switched off too, and matches nothing of what is published.
+#[tokio::test]
+async fn empty_matchers() {
+    for (dialects, names) in [
+        (Dialects::Both, &["match", "match_exact", "topic"][..]),
+        (Dialects::Eight, &["match", "match_exact"]),
+        (Dialects::Seven, &["topic"]),
+    ] {
+        let hub = hub(|config| config.mercure_dialects = dialects);
+        let mut streams = Vec::new();
+        for query in names.iter().flat_map(|name| [format!("{name}="), (*name).to_owned()]) {
+            streams.push((format!("GET ?{query}"), subscribe(&hub, &query).await));
+            let head = format!("QUERY {HUB}\nContent-Type: application/x-www-form-urlencoded");
+            let answer = send(&hub.service(), request(&head, &*query)).await;
+            assert_eq!(answer.status, 200, "QUERY {query}");
+            streams.push((format!("QUERY {query}"), answer));
+        }
+        assert!(streams.iter().all(|(_, answer)| answer.body.is_stream()));
+        publish(&hub, "topic=a&topic=b&data=x").await;
+        let reading = streams.into_iter().map(|(name, answer)| (name, tokio::spawn(answer.body.collect())));
+        let reading: Vec<_> = reading.collect();
+        hub.shut_down(Duration::from_secs(10)).await;
+        for (name, whole) in reading {
+            let seen = whole.await.unwrap().unwrap().to_bytes();
+            assert!(seen.starts_with(b": ok\n") && !seen.windows(5).any(|field| field == b"data:"), "{name}: {seen:?}");
+        }
+    }
+}
+
+/// M-32, M-73: what relative patterns and topics are relative to: the public URL, else where the hub listens, and never `Host`. A hub that
+/// is embedded and knows neither has a base of its own.
+#[tokio::test]
+async fn relative_patterns() {
+    let listen = Some("127.0.0.1:4680".parse().unwrap());
+    for (public_url, listen, base) in [
+        (Some("https://hub.example"), listen, "https://hub.example"),
+        (None, listen, "http://127.0.0.1:4680"),
+        (None, Some("[::1]:4680".parse().unwrap()), "http://[::1]:4680"),
+        (None, None, "https://hub.invalid"),
+    ] {
+        let hub = hub(|config| (config.public_url, config.listen) = (public_url.map(str::to_owned), listen));
+        assert_eq!(hub.url_patterns().base(), format!("{base}{HUB}"));
+        let target = format!("GET {HUB}?match_urlpattern=%2Fa%2F:id&match=end\nHost: host.example");
+        let mut stream = get(&hub.service(), &target).await;
+        for (id, topic) in
+            [("host", "https://host.example/a/1"), ("relative", "/a/1"), ("absolute", &format!("{base}/a/1")), ("end", "end")]
+        {
+            publish(&hub, &format!("topic={topic}&id={id}")).await;
+        }
+        let text = read_until(&mut stream.body, "id: end\n").await;
+        let ids: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
+        assert_eq!(ids, ["relative", "absolute", "end"], "{base}");
     }
 }
 
@@ -325,6 +383,8 @@ async fn cursors() {
     for (query, field, expected) in table {
         let mut answer = get(&hub.service(), &format!("GET {HUB}?{query}{field}")).await;
         assert_eq!(head(&answer), expected, "{query}{field}");
+        let same = get(&hub.service(), &format!("HEAD {HUB}?{query}{field}")).await;
+        assert_eq!((fields(&same), same.body.is_stream()), (fields(&answer), false), "M-311: HEAD {query}{field}");
         // What is sent: everything after the cursor, everything for `earliest`, and only what is new otherwise (M-407).
         publish(&hub, "topic=a&id=live&data=live").await;
         let text = read_until(&mut answer.body, "id: live\n").await;
@@ -381,7 +441,7 @@ async fn one_log() {
         assert!(text.contains("data: x\nid: 1\n\ndata: y\nid: 2\n"), "{text}");
     }
     drop(stream);
-    hub.shut_down(std::time::Duration::from_secs(10)).await;
+    hub.shut_down(Duration::from_secs(10)).await;
     let refused = get(&hub.service(), &format!("GET {HUB}?topic=a")).await;
     assert!(refused.status == 200 && refused.text().starts_with(": busy\nretry: "), "N-16");
     while native.body.frame().await.is_some() {}
