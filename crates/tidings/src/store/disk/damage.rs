@@ -2,14 +2,19 @@
 //! was published, and whatever is not served is told (N-14).
 
 use super::{
-    DiskOptions, Durability, Parts, assemble,
+    DiskOptions, Durability, Parts, assemble, evicted,
     files::Files,
-    format::{segment_name, serial_of},
+    format::{index_name, segment_name, serial_of},
+    ledger,
     log::Log,
     simulated::{Random, Simulated},
+    state,
     writer::{Waiting, Writer},
 };
-use crate::store::{Once, OnceKey, PageLimits, StoreError};
+use crate::{
+    PrefixRule,
+    store::{Once, OnceKey, PageLimits, StoreError},
+};
 use std::{collections::BTreeMap, sync::Arc};
 use tidings_core::{Event, EventId, Filter, GapReason, Grant, Matchers, Record, TopicMatcher};
 use tokio::sync::oneshot;
@@ -330,4 +335,44 @@ fn it_recovers_without_a_publish() {
     }
     queue.close();
     thread.join().unwrap();
+}
+
+/// A directory of version 1 is read, all classes begin where it ends, and the first start makes it version 2.
+#[test]
+fn a_directory_of_version_1() {
+    let (disk, all) = filled(true);
+    let state = state::load(&disk).unwrap().unwrap();
+    let first = open(&disk.copy()).log.view().segments[0].clone();
+    for name in [segment_name(first.header.serial), index_name(first.header.serial), ledger::NAME.into(), evicted::NAME.into()] {
+        let _ = disk.remove(&name);
+    }
+    let mut bytes = b"TIDSTATE\x01\0\x01\0".to_vec();
+    bytes.extend(state.epoch.0.to_le_bytes());
+    for number in [state.reserved, first.last, state.head, state.last, state.newest.0, state.newest.1] {
+        bytes.extend(number.to_le_bytes());
+    }
+    // One gap, behind everything: numbers that nobody was given.
+    bytes.extend(1u32.to_le_bytes());
+    bytes.extend(state.last.to_le_bytes());
+    bytes.extend((state.last + 5).to_le_bytes());
+    bytes.push(0);
+    bytes.extend(crc32c::crc32c(&bytes).to_le_bytes());
+    disk.damage(state::NAME, |contents| *contents = bytes);
+
+    let mut rule = PrefixRule::new("a");
+    rule.retention_events = Some(1_000);
+    let options = DiskOptions { segment_bytes: 1_500, retention_age: None, prefixes: vec![rule], ..DiskOptions::default() };
+    for _ in 0..2 {
+        let Parts { log, .. } = assemble(Arc::new(disk.clone()), options.clone(), Box::new(|| ())).unwrap();
+        assert_eq!(log.epoch, state.epoch);
+        assert!(log.sight().floors.len() > 2 && log.sight().floors.iter().all(|&floor| floor == first.last));
+        let kept = all.range(first.last + 1..).map(|(sequence, data)| (*sequence, data.clone()));
+        let (events, gone) = read(&log, TopicMatcher::all());
+        assert!(kept.eq(events) && gone.is_empty(), "{gone:?}");
+        let filter = Filter::new(Matchers::all(), &Grant::full());
+        assert_eq!(log.missing_after(0, &filter).unwrap(), Some(GapReason::Evicted));
+        assert_eq!(log.missing_after(first.last, &filter).unwrap(), None);
+        disk.damage(state::NAME, |contents| assert_eq!(contents[8..10], [2, 0]));
+        disk.kill();
+    }
 }

@@ -11,7 +11,10 @@ use super::{
     state, take,
     verify::{self, Finding, Verified},
 };
-use crate::{PrefixRule, store::PageLimits};
+use crate::{
+    PrefixRule,
+    store::{PageLimits, latest::Entry},
+};
 use std::{
     fs,
     io::{self, ErrorKind},
@@ -120,20 +123,29 @@ impl LogDirectory {
             let closed = state::load(&*overlay).ok().flatten().map(|state| state.closed);
             let Parts { log, torn, .. } = self.parts(&overlay)?;
             let bounds = log.bounds();
+            let floors = log.sight().floors;
             let (segments, gaps, events) = {
                 let view = log.view();
-                (view.segments.clone(), view.gaps.clone(), view.ledger.events())
+                // The books end at the floors; what is the latest of its kind is kept below them.
+                let latest = log.latest();
+                let is_below = |(sequence, entry): &(u64, &Entry)| *sequence <= floors[log.rules.class_of(&entry.topics)];
+                (view.segments.clone(), view.gaps.clone(), view.ledger.events() + latest.iter().filter(is_below).count() as u64)
             };
             let size = |name: &str| overlay.open(name).and_then(|file| file.len()).unwrap_or(0);
             let segment = |segment: &Arc<super::segment::Segment>| {
                 let header = segment.header;
-                let first =
-                    log.by_position(header.first - 1, |index, place, _| Ok((place, (index.sequence(header.first, 0)?, index.offset(0)?))))?;
-                let first_at = first.map(|((place, event), _)| log.accepted_at(place, event)).transpose()?.flatten();
+                let found = log.by_position(header.first - 1, |index, place, last| {
+                    let first = (index.sequence(header.first, 0)?, index.offset(0)?);
+                    // A segment that stands aside stands for more numbers than it has events.
+                    let count = index.rank(header.first, last + 1)?;
+                    Ok((place, first, index.sequence(header.first, count.saturating_sub(1))?))
+                })?;
+                let last = found.map_or(segment.last, |((.., last), _)| last);
+                let first_at = found.map(|((place, first, _), _)| log.accepted_at(place, first)).transpose()?.flatten();
                 Ok(SegmentReport {
                     file: segment_name(header.serial),
                     first: header.first,
-                    last: segment.last,
+                    last,
                     bytes: size(&segment_name(header.serial)) + size(&index_name(header.serial)),
                     indexed: FileIndex::open(&*log.files, header.serial).is_ok(),
                     first_at,
@@ -248,5 +260,53 @@ impl LogDirectory {
             ..DiskOptions::default()
         };
         assemble(files.clone(), options, Box::new(|| ()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::disk::aside;
+    use std::collections::BTreeSet;
+    use tidings_core::TopicMatcher;
+
+    /// Z-30: what stands aside is counted and read out once, by what the hub keeps; what was replaced or taken back is not.
+    #[test]
+    fn what_stands_aside_is_there_once() {
+        let temporary = tempfile::tempdir().unwrap();
+        {
+            let files: Arc<dyn Files> = Arc::new(take(temporary.path()).unwrap());
+            aside::tests::fill(&files);
+        }
+        let directory = LogDirectory::open(temporary.path()).unwrap().prefixes(aside::tests::options().prefixes);
+        let (latest, served) = aside::tests::served(&directory.parts(&directory.overlay()).unwrap().log);
+        assert_eq!(served.iter().collect::<BTreeSet<_>>().len(), served.len(), "each once");
+        assert!(latest.iter().all(|event| served.contains(event)));
+
+        let report = directory.inspect().unwrap();
+        assert_eq!(report.events, served.len() as u64);
+        let files = fs::read_dir(temporary.path()).unwrap().map(|entry| entry.unwrap());
+        assert_eq!(report.bytes, files.map(|entry| entry.metadata().unwrap().len()).sum::<u64>());
+        let (first, others) = report.segments.split_first().unwrap();
+        assert!(serial_of(&first.file, "log").is_some_and(|serial| serial & aside::ASIDE != 0));
+        assert_eq!(first.bytes, fs::metadata(temporary.path().join(&first.file)).unwrap().len());
+        // Times are sequences in this log, and the first six of its topics stand aside, three others after each.
+        assert_eq!((first.first, first.last, first.first_at, first.last_at), (1, 21, Some(1), 21));
+        assert!(others.iter().all(|other| other.first > first.last && !other.file.starts_with('8')));
+
+        let read = |matchers: Matchers, since| {
+            let mut events = Vec::new();
+            let each = |event: Result<&Record, _>| {
+                let event = event.unwrap();
+                events.push(format!("{} {}", event.topics()[0], event.data()));
+                true
+            };
+            directory.read(matchers, since, each).unwrap();
+            events
+        };
+        assert_eq!(read(Matchers::all(), None), served);
+        let below: Vec<_> = served.iter().filter(|event| event.starts_with("k/")).cloned().collect();
+        assert_eq!(read(TopicMatcher::prefix("k").unwrap().into(), None), below);
+        assert_eq!(read(Matchers::all(), Some(13)), served[1..].to_vec(), "after the first");
     }
 }

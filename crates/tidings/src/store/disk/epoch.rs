@@ -8,19 +8,22 @@ use super::{
     aside::ASIDE,
     cached::Cached,
     files::Files,
-    format::{HEADER, State, serial_of},
+    format::{HEADER, Removed, State, serial_of},
     keeper::Keeper,
     keyring::{Found, Keyring},
     ledger::Ledger,
     log::{Log, View},
     recovery::{Recovered, recover},
-    state::Durable,
+    state::{self, Durable},
     writer::{Waiting, Writer, store_error},
 };
-use crate::store::{
-    PageLimits, StoreError,
-    latest::Latest,
-    retention::{Gone, Limits, Rules},
+use crate::{
+    PrefixRule,
+    store::{
+        PageLimits, StoreError,
+        latest::Latest,
+        retention::{Gone, Limits, Rules},
+    },
 };
 use std::{io, sync::Arc};
 use tidings_core::{Epoch, Filter, Grant, Matchers, Record, limits, shard::Page};
@@ -36,7 +39,11 @@ pub(super) fn begin_new(files: &Arc<dyn Files>) -> io::Result<(Epoch, u64)> {
         retention_age: None,
         ..DiskOptions::default()
     };
-    let closing = DiskOptions { durability: Durability::Sync, ..options.clone() };
+    // As many classes as there were: if this comes to nothing, each of them has removed what it had, and no more.
+    let of = |class: Removed| PrefixRule { retention_events: Some(u64::MAX), ..PrefixRule::new(&*class.prefix) };
+    let classes = state::load(&**files).ok().flatten().map(|state| state.classes).unwrap_or_default();
+    let prefixes = classes.into_iter().map(of).collect();
+    let closing = DiskOptions { durability: Durability::Sync, prefixes, ..options.clone() };
     let Recovered { epoch: old, rules, view, latest, gone, prior, .. } = recover(files, &closing)?;
     let old = Log::new(Arc::new(Cached::new(files.clone())), old, rules, view, latest, gone);
     let remove = |which: &dyn Fn(u64) -> bool| -> io::Result<()> {
@@ -59,7 +66,7 @@ pub(super) fn begin_new(files: &Arc<dyn Files>) -> io::Result<(Epoch, u64)> {
     let State { epoch, head, .. } = begun;
     // If this fails nobody knows which of the two it is after a crash, so that both stay.
     durable.update(|state| *state = begun)?;
-    remove(&|serial| serial <= prior.0)?;
+    remove(&|serial| serial <= prior.0 || serial & ASIDE != 0)?;
     Ok((epoch, head))
 }
 
@@ -136,7 +143,7 @@ fn append(writer: &mut Writer, records: &[Arc<Record>]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::disk::{assemble, simulated::Simulated};
+    use crate::store::disk::{aside, assemble, simulated::Simulated};
     use tidings_core::Event;
 
     fn events(disk: &Simulated) -> (Epoch, Vec<(u64, String, u64)>) {
@@ -214,5 +221,72 @@ mod tests {
             }
         }
         assert!(seen.iter().all(|&count| count > 20), "{seen:?}");
+    }
+
+    fn served(disk: &Simulated) -> (Epoch, Vec<String>, Vec<String>) {
+        let log = assemble(Arc::new(disk.clone()), aside::tests::options(), Box::new(|| ())).unwrap().log;
+        let (latest, all) = aside::tests::served(&log);
+        (log.epoch, latest, all)
+    }
+
+    /// Whether all of some are among others, in this order.
+    fn in_order(some: &[String], others: &[String]) -> bool {
+        let mut others = others.iter();
+        some.iter().all(|one| others.any(|other| other == one))
+    }
+
+    /// Z-30: what is kept as the latest of its kind goes along, whether it stands aside or is hidden by its class, and it goes on being kept.
+    #[test]
+    fn what_is_the_latest_goes_along() {
+        let disk = Simulated::new(1, None);
+        let files: Arc<dyn Files> = Arc::new(disk.clone());
+        aside::tests::fill(&files);
+        disk.kill();
+        let (old, latest, all) = served(&disk.copy());
+        let kept = [0, 3, 4, 5, 6, 7, 8, 9, 10, 11].map(|n| format!("k/{n} first {n}"));
+        assert!(latest.iter().eq(kept.iter().chain([&"k/1 second 1".to_owned()])), "{latest:?}");
+        begin_new(&files).unwrap();
+        disk.kill();
+        assert!(disk.names().unwrap().iter().all(|name| serial_of(name, "log").is_none_or(|serial| serial & ASIDE == 0)));
+        for _ in 0..2 {
+            let (epoch, latest_now, all_now) = served(&disk);
+            assert_ne!(epoch, old);
+            assert_eq!(latest_now, latest);
+            assert!(in_order(&all, &all_now), "{all_now:?} instead of {all:?}");
+            disk.kill();
+        }
+    }
+
+    /// Whenever the power goes, or an operation fails, with events that stand aside: nothing that was served is missing.
+    #[test]
+    fn what_is_the_latest_survives_a_crash() {
+        let filled = Simulated::new(1, None);
+        let files: Arc<dyn Files> = Arc::new(filled.clone());
+        aside::tests::fill(&files);
+        filled.kill();
+        let (old, latest, all) = served(&filled.copy());
+        let mut seen = [0; 2];
+        for operations in 0..80 {
+            for crash in [true, false] {
+                let disk = filled.copy();
+                let files: Arc<dyn Files> = Arc::new(disk.clone());
+                if crash {
+                    disk.crash_after(operations);
+                } else {
+                    disk.fail_one_in(operations + 2);
+                }
+                let _ = begin_new(&files);
+                if crash {
+                    disk.crash();
+                } else {
+                    disk.kill();
+                }
+                let (epoch, latest_now, all_now) = served(&disk);
+                assert_eq!(latest_now, latest, "{operations}");
+                assert!(in_order(&all, &all_now), "{operations}: {all_now:?} instead of {all:?}");
+                seen[usize::from(epoch != old)] += 1;
+            }
+        }
+        assert!(seen.iter().all(|&count| count > 10), "{seen:?}");
     }
 }

@@ -221,6 +221,7 @@ fn check_sum(files: &dyn Files, name: &str) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::store::disk::{
+        aside,
         damage::filled,
         simulated::{Random, Simulated},
     };
@@ -276,5 +277,43 @@ mod tests {
         disk.damage(&name, |contents| contents[130] ^= 1);
         let (_, found) = findings(&disk);
         assert!(found.iter().any(|finding| finding.file == name && finding.at.is_some_and(|at| at <= 130)), "{found:?}");
+    }
+
+    /// Z-30: what stands aside is read through once like any other segment, and every byte of it is checked.
+    #[test]
+    fn so_is_what_stands_aside() {
+        let disk = Simulated::new(1, None);
+        let files: Arc<dyn Files> = Arc::new(disk.clone());
+        aside::tests::fill(&files);
+        disk.kill();
+        let logs: Vec<u64> = disk.names().unwrap().iter().filter_map(|name| serial_of(name, "log")).collect();
+        let (mut events, mut bytes) = (0, 0);
+        for &serial in &logs {
+            let name = segment_name(serial);
+            let file = disk.open(&name).unwrap();
+            let Header::Good(header) = header(&disk, serial).unwrap() else { panic!("{name}") };
+            let found = scan(&*file, &header, End::Known(file.len().unwrap()), |_| events += 1).unwrap();
+            bytes += found.end;
+        }
+        let (verified, found) = findings(&disk.copy());
+        assert_eq!((verified.segments, verified.events, verified.bytes, found), (logs.len() as u64, events, bytes, vec![]));
+        let name = segment_name(*logs.iter().find(|&&serial| serial & aside::ASIDE != 0).unwrap());
+        let mut len = 0;
+        disk.damage(&name, |contents| len = contents.len());
+        for place in 0..len {
+            for way in ["flipped", "cut"] {
+                let damaged = disk.copy();
+                damaged.damage(&name, |contents| match way {
+                    "cut" => contents.truncate(place),
+                    _ => contents[place] ^= 1 << (place % 8),
+                });
+                let (_, found) = findings(&damaged);
+                assert!(found.iter().any(|finding| finding.damage), "{way} at {place} of {len}: {found:?}");
+                assert!(place < HEADER || found.iter().any(|finding| finding.file == name), "{way} at {place} of {len}: {found:?}");
+            }
+        }
+        disk.remove(&name).unwrap();
+        let (_, found) = findings(&disk);
+        assert!(found.iter().any(|finding| finding.damage), "without it: {found:?}");
     }
 }
