@@ -213,7 +213,7 @@ const php = ['php', join(folder, 'publish.php')];
 const npm = [process.execPath, join(folder, 'publish.mjs')];
 const pymercure = [python, '-u', join(folder, 'publish.py')];
 // It makes its own token, and cannot say an id or a type.
-const crate = [join(process.env.MERCURE_RUST_CLIENT ?? join(folder, 'rust/target/debug'), 'tidings-mercure-rust-client'), PUBLISHER];
+const crate = [join(process.env.RUST_MERCURE_CLIENT ?? join(folder, 'rust/target/debug'), 'tidings-mercure-rust-client'), PUBLISHER];
 const cookie = (token) => ({ Cookie: `__Secure-mercure_access_token=${token}` });
 
 /** What the runner asks for: client, scenario, and how to play it. */
