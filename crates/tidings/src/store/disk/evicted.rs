@@ -3,7 +3,7 @@
 //! It is a memory aid: never synced, and without it, or if it does not check, everybody who is behind the oldest event is told.
 
 use super::{
-    files::Files,
+    files::{Files, read_whole},
     format::{Removed, invalid, u16_at, u32_at, u64_at},
 };
 use crate::store::retention::{Gone, Rules};
@@ -56,13 +56,8 @@ pub(super) fn save(files: &dyn Files, epoch: Epoch, rules: &Rules, gone: &[Gone]
 /// What is remembered of what each class has removed, as far as the state says it did, and that of classes that are no more: those
 /// topics belong to others now. Nothing in particular is remembered of a class that removed more than the file knows of.
 pub(super) fn load(files: &dyn Files, epoch: Epoch, rules: &Rules, then: &[Removed], now: &[Removed]) -> Vec<Gone> {
-    let read = || -> io::Result<BTreeMap<Box<str>, Gone>> {
-        let file = files.open(NAME)?;
-        let mut bytes = vec![0; file.len()? as usize];
-        let count = file.read_at(&mut bytes, 0)?;
-        bytes.truncate(count);
-        parse(&bytes, epoch).ok_or_else(|| invalid("it does not check"))
-    };
+    let read =
+        || -> io::Result<BTreeMap<Box<str>, Gone>> { parse(&read_whole(files, NAME)?, epoch).ok_or_else(|| invalid("it does not check")) };
     let known = if then.iter().all(|class| class.through == 0) { Ok(BTreeMap::new()) } else { read() };
     let known = known.unwrap_or_else(|error| {
         tracing::info!(%error, "which topics were removed is not known; readers behind the oldest event are told of a gap");

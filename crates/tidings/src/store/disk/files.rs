@@ -68,6 +68,15 @@ pub(super) trait File: fmt::Debug + Send + Sync {
     fn sync(&self, why: Why) -> io::Result<()>;
 }
 
+/// A file that is small enough to be read at once, whole.
+pub(super) fn read_whole(files: &dyn Files, name: &str) -> io::Result<Vec<u8>> {
+    let file = files.open(name)?;
+    let mut bytes = vec![0; file.len()? as usize];
+    let count = file.read_at(&mut bytes, 0)?;
+    bytes.truncate(count);
+    Ok(bytes)
+}
+
 /// A directory of the file system, locked for one process.
 #[derive(Debug)]
 pub(super) struct Directory {

@@ -6,7 +6,7 @@
 //! It knows digests and numbers of the log, neither events nor what retention wants.
 
 use super::{
-    files::{Files, Why},
+    files::{Files, Why, read_whole},
     format::{VERSION, check_version, invalid, keys_name, serial_of, u32_at, u64_at},
 };
 use crate::store::keys::{Entry, Keys};
@@ -220,10 +220,7 @@ fn save(files: &dyn Files, epoch: Epoch, serial: u64, entries: &[Entry]) -> io::
 
 /// The keys in a file, in the order of the log.
 pub(super) fn load(files: &dyn Files, epoch: Epoch, serial: u64) -> io::Result<Vec<Entry>> {
-    let file = files.open(&keys_name(serial))?;
-    let mut bytes = vec![0; file.len()? as usize];
-    let count = file.read_at(&mut bytes, 0)?;
-    bytes.truncate(count);
+    let bytes = read_whole(files, &keys_name(serial))?;
     let (contents, checksum) = bytes.split_at(bytes.len().saturating_sub(4));
     if contents.len() < HEADER || contents[..8] != *MAGIC || crc32c::crc32c(contents) != u32_at(checksum, 0) {
         return Err(invalid("a file of keys does not check"));

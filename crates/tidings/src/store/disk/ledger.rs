@@ -4,7 +4,7 @@
 //! says the same again.
 
 use super::{
-    files::Files,
+    files::{Files, read_whole},
     format::{check_version, invalid, u32_at, u64_at},
 };
 use crate::store::retention::{Class, Limits, Rules};
@@ -259,11 +259,7 @@ pub(super) fn save(files: &dyn Files, epoch: Epoch, rules: &Rules, ledger: &Ledg
 /// What is known of segments. `blank` are empty books.
 pub(super) fn load(files: &dyn Files, epoch: Epoch, rules: &Rules, blank: &Ledger) -> Known {
     let read = || -> io::Result<Known> {
-        let file = files.open(NAME)?;
-        let mut bytes = vec![0; file.len()? as usize];
-        let count = file.read_at(&mut bytes, 0)?;
-        bytes.truncate(count);
-        parse(&bytes, epoch, rules, blank).ok_or_else(|| invalid("it does not check, or is of other rules"))
+        parse(&read_whole(files, NAME)?, epoch, rules, blank).ok_or_else(|| invalid("it does not check, or is of other rules"))
     };
     read().unwrap_or_else(|error| {
         tracing::debug!(%error, "there are no books of retention; the log is read through");

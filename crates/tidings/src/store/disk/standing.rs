@@ -4,7 +4,7 @@
 //! so a table of an earlier time is completed by what came after it, and without one the log says all of it.
 
 use super::{
-    files::Files,
+    files::{Files, read_whole},
     format::{VERSION, invalid, u16_at, u32_at, u64_at},
     log::Log,
 };
@@ -106,13 +106,11 @@ impl Log {
             return Ok(());
         }
         let known = || -> io::Result<Option<Known>> {
-            let file = match self.files.open(NAME) {
+            let bytes = match read_whole(&*self.files, NAME) {
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
                 other => other?,
             };
-            let mut bytes = vec![0; file.len()? as usize];
-            let count = file.read_at(&mut bytes, 0)?;
-            parse(&bytes[..count], self.epoch, &self.rules).ok_or_else(|| invalid("it does not check, or is of other rules")).map(Some)
+            parse(&bytes, self.epoch, &self.rules).ok_or_else(|| invalid("it does not check, or is of other rules")).map(Some)
         };
         let (through, entries) = known()
             .unwrap_or_else(|error| {

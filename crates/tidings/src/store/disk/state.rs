@@ -3,7 +3,7 @@
 //! It knows how, not when.
 
 use super::{
-    files::{Files, Why},
+    files::{Files, Why, read_whole},
     format::{Gap, State},
 };
 use std::{
@@ -87,13 +87,10 @@ fn attempts(files: &dyn Files) -> io::Result<Vec<u64>> {
 
 /// The state on disk, if there is one.
 pub(super) fn load(files: &dyn Files) -> io::Result<Option<State>> {
-    let file = match files.open(NAME) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        other => other?,
-    };
-    let mut bytes = vec![0; file.len()? as usize];
-    let count = file.read_at(&mut bytes, 0)?;
-    State::parse(&bytes[..count]).map(Some)
+    match read_whole(files, NAME) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        other => State::parse(&other?).map(Some),
+    }
 }
 
 fn save(files: &dyn Files, state: &State, attempt: u64) -> io::Result<()> {

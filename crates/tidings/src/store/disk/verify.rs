@@ -7,7 +7,7 @@ use super::{
     DiskOptions, Parts, assemble,
     cached::Cached,
     evicted,
-    files::{File, Files},
+    files::{File, Files, read_whole},
     format::{FOOTER, Footer, HEADER, Missing, SegmentHeader, index_name, invalid, segment_name, serial_of, u32_at},
     index::{FileIndex, Index, List, MemoryIndex, Names},
     keyring, ledger,
@@ -206,13 +206,11 @@ pub(super) fn show(epoch: Epoch) -> String {
 
 /// Whether a file that ends in its checksum is what was written, if there is one.
 fn check_sum(files: &dyn Files, name: &str) -> io::Result<()> {
-    let file = match files.open(name) {
+    let bytes = match read_whole(files, name) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         other => other?,
     };
-    let mut bytes = vec![0; file.len()? as usize];
-    let count = file.read_at(&mut bytes, 0)?;
-    let whole = bytes.get(..count).and_then(|bytes| bytes.split_at_checked(count.checked_sub(4)?));
+    let whole = bytes.len().checked_sub(4).and_then(|end| bytes.split_at_checked(end));
     let checks = whole.is_some_and(|(contents, checksum)| crc32c::crc32c(contents) == u32_at(checksum, 0));
     if checks { Ok(()) } else { Err(invalid("it does not check")) }
 }
