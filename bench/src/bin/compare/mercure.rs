@@ -57,9 +57,9 @@ macro_rules! storm {
 }
 
 const TOKENS: &str = storm!(" --token-key {private-key} --token-alg RS256 --token-grant https://example.com/users/{i}");
-const KEYS: &str = "--token-key-file {public-key} --token-algorithms RS256 --legacy-tokens true";
-const PRESENCE: &str = "--subscriptions true";
-const KEYS_AND_PRESENCE: &str = "--token-key-file {public-key} --token-algorithms RS256 --legacy-tokens true --subscriptions true";
+const KEYS: &str = "--token-key-file {public-key} --token-algorithms RS256 --legacy-tokens";
+const PRESENCE: &str = "--subscriptions";
+const KEYS_AND_PRESENCE: &str = "--token-key-file {public-key} --token-algorithms RS256 --legacy-tokens --subscriptions";
 
 const fn variant(name: &'static str, bench: &'static str, serve: &'static str) -> Variant {
     Variant { name, bench, serve, hub_only: false }
