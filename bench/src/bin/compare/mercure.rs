@@ -3,7 +3,8 @@
 //! Each row is the hub against itself, so that it says what grows with subscribers; it knows the hub's settings as they are typed.
 
 use crate::rows::{
-    Against, Goal, Measure, Row, Variant, absolute, bytes_per_connection, cpu_per_connection, cpu_per_publish, publishes_per_s, refused, to,
+    Against, Goal, Measure, Row, Variant, absolute, bytes_of_all, bytes_per_connection, cpu_per_connection, cpu_per_publish,
+    publishes_per_s, refused, to,
 };
 
 const HUB: &[&str] = &["hub"];
@@ -80,6 +81,7 @@ const fn beside(what: &'static str, variant: &'static str, figure: fn(&serde_jso
 }
 
 const CPU: &str = "CPU us per publish";
+const OF_ALL: &str = "(Pss at 15,000 less Pss at none) / 15,000, a template each";
 const BYTES: &str = "bytes per connection with a template of its own";
 
 pub(crate) const ROWS: &[Row] = &[
@@ -104,6 +106,8 @@ pub(crate) const ROWS: &[Row] = &[
             to(CPU, "10000", cpu_per_publish, "10", 2.0),
             absolute(BYTES, "memory", bytes_per_connection, Some(Goal::AtMost(2_048.0))),
             absolute("the same with a topic of its own", "memory of topics", bytes_per_connection, None),
+            absolute(OF_ALL, "memory", bytes_of_all, None),
+            absolute("the same with a topic of its own", "memory of topics", bytes_of_all, None),
         ],
     },
     Row {
@@ -118,6 +122,7 @@ pub(crate) const ROWS: &[Row] = &[
         measures: &[
             to(CPU, "10000", cpu_per_publish, "10", 2.0),
             absolute(BYTES, "memory", bytes_per_connection, Some(Goal::AtMost(2_048.0))),
+            absolute(OF_ALL, "memory", bytes_of_all, None),
         ],
     },
     Row {

@@ -426,7 +426,7 @@ pub(crate) fn bytes_per_connection(run: &Value) -> Option<f64> {
     number(run, "/memory/bytes_per_connection")
 }
 
-fn bytes_of_all(run: &Value) -> Option<f64> {
+pub(crate) fn bytes_of_all(run: &Value) -> Option<f64> {
     number(run, "/memory/bytes_per_connection_of_all")
 }
 
