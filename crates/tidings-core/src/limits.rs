@@ -220,6 +220,9 @@ pub const LATEST_BYTES: u64 = RETENTION_BYTES / 4;
 /// Every class of retention but the first remembers this fraction of [`EVICTED_AUDIENCES`] and [`EVICTED_BYTES`]: presence alone has a topic
 /// per connection, and what it forgets concerns nobody but its own readers.
 pub const EVICTED_OTHERS: usize = 16;
+/// Bytes a second that are read and written to rewrite segments of the disk log of which retention keeps less than half: a segment takes some
+/// seconds, and a disk that publishers wait for has most of its time for them.
+pub const REWRITTEN_BYTES: u64 = 16 << 20;
 /// Bytes of one segment of the disk log, a sixteenth of what is kept: retention removes whole segments.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
 

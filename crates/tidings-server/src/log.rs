@@ -59,7 +59,8 @@ fn reason(reason: GapReason) -> String {
 fn as_value(path: &Path, report: &LogReport) -> Value {
     let segments = report.segments.iter().map(|segment| {
         json!({
-            "file": segment.file, "first": segment.first, "last": segment.last, "bytes": segment.bytes, "indexed": segment.indexed,
+            "file": segment.file, "first": segment.first, "last": segment.last, "bytes": segment.bytes, "dead": segment.dead,
+            "indexed": segment.indexed,
             "first_at": segment.first_at.map(moment::show), "last_at": moment::show(segment.last_at),
         })
     });
@@ -101,18 +102,19 @@ fn table(path: &Path, report: &LogReport) -> String {
     if !report.segments.is_empty() {
         let _ = writeln!(
             text,
-            "\n{:<21} {:>12} {:>12} {:>10}  {:<24}  {:<24}  index",
-            "segment", "first", "last", "size", "first accepted", "last accepted"
+            "\n{:<21} {:>12} {:>12} {:>10} {:>10}  {:<24}  {:<24}  index",
+            "segment", "first", "last", "size", "dead", "first accepted", "last accepted"
         );
     }
     for segment in &report.segments {
         let _ = writeln!(
             text,
-            "{:<21} {:>12} {:>12} {:>10}  {:<24}  {:<24}  {}",
+            "{:<21} {:>12} {:>12} {:>10} {:>10}  {:<24}  {:<24}  {}",
             segment.file,
             segment.first,
             segment.last,
             human(segment.bytes),
+            human(segment.dead),
             segment.first_at.map_or("unreadable".into(), moment::show),
             moment::show(segment.last_at),
             if segment.indexed { "yes" } else { "no" }

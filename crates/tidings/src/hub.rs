@@ -334,6 +334,7 @@ impl Hub {
             store_refusing: report.refusing.is_some().into(),
             store_torn_bytes: report.torn_bytes,
             store_damaged_gaps: report.damaged_gaps,
+            store_rewritten: report.rewritten,
             idempotency_keys: report.keys,
             presence: self.0.register.as_ref().map_or((0, 0), |register| register.counts()),
             shards,

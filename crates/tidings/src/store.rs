@@ -72,6 +72,8 @@ pub struct StoreReport {
     pub damaged_gaps: u64,
     /// Keys of appends that are remembered (N-6).
     pub keys: u64,
+    /// Segments that were rewritten since the start, without what retention removed of them, and bytes that were written for it.
+    pub rewritten: (u64, u64),
 }
 
 /// How much to read at once.

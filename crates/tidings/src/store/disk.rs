@@ -25,6 +25,7 @@ mod names;
 mod overlay;
 mod places;
 mod recovery;
+mod rewrite;
 mod scan;
 mod segment;
 #[cfg(test)]
@@ -43,13 +44,13 @@ pub use directory::{LogDirectory, LogReport, MissingReport, SegmentReport};
 use files::{Directory, Files, TakeError};
 use keeper::Keeper;
 use keyring::Keyring;
-use log::Log;
+use log::{Log, RewrittenTotals};
 use recovery::{Recovered, recover};
 use state::Durable;
 use std::{
     fmt, io,
     path::Path,
-    sync::{Arc, Mutex, OnceLock, PoisonError, mpsc},
+    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::Ordering, mpsc},
     thread::JoinHandle,
     time::Duration,
 };
@@ -347,7 +348,15 @@ impl EventStore for DiskStore {
 
     fn report(&self) -> StoreReport {
         let (bytes, damaged_gaps) = self.log.sizes();
-        StoreReport { refusing: self.queue.refusing(), bytes, torn_bytes: self.torn, damaged_gaps, keys: self.keyring.table().len() as u64 }
+        let RewrittenTotals { segments, bytes: rewritten } = &self.log.rewritten;
+        StoreReport {
+            refusing: self.queue.refusing(),
+            bytes,
+            torn_bytes: self.torn,
+            damaged_gaps,
+            keys: self.keyring.table().len() as u64,
+            rewritten: (segments.load(Ordering::Relaxed), rewritten.load(Ordering::Relaxed)),
+        }
     }
 
     fn follow(&self, follower: Follower) {

@@ -26,8 +26,16 @@ pub(super) fn write(log: &Log, through: u64, number: u64) -> io::Result<Option<A
     let all = Filter::new(Matchers::all(), &Grant::full());
     let limits = PageLimits { bytes: 1 << 20, events: limits::PAGE_EVENTS, scanned: usize::MAX };
     let Some(&first) = log.latest().wanted(0, through, &all).first() else { return Ok(None) };
-    let header =
-        SegmentHeader { epoch: log.epoch, serial: ASIDE | number, first, follows: 0, prior_len: 0, created: 0, seed: log.files.random()? };
+    let header = SegmentHeader {
+        epoch: log.epoch,
+        serial: ASIDE | number,
+        first,
+        follows: 0,
+        prior_len: 0,
+        created: 0,
+        seed: log.files.random()?,
+        rewritten: None,
+    };
     let name = segment_name(header.serial);
     let file = log.files.create(&name)?;
     let write = || -> io::Result<u64> {
@@ -139,7 +147,7 @@ pub(super) mod tests {
             for n in from..from + count {
                 publish("a", &format!("a {n} {}", "x".repeat(100)));
                 if n % 10 == 0 {
-                    keeper.work(None);
+                    keeper.tidy(None);
                 }
             }
         };
@@ -156,7 +164,7 @@ pub(super) mod tests {
         publish("k/1", "second 1");
         publish("k/2", "");
         others(&mut publish, 5, 400);
-        keeper.work(None);
+        keeper.tidy(None);
         assert!(log.view().segments.front().is_some_and(|segment| segment.header.serial & ASIDE != 0), "something stands aside");
         writer.queue.close();
         writer.run();
@@ -210,7 +218,7 @@ pub(super) mod tests {
                 let disk = disk.copy();
                 let Parts { keeper, .. } = open(&disk);
                 disk.crash_after(operations);
-                keeper.work(None);
+                keeper.tidy(None);
                 disk.crash();
                 let after = latest(&disk);
                 if after != before {

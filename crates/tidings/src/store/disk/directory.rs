@@ -8,6 +8,7 @@ use super::{
     format::{Missing, index_name, segment_name, serial_of},
     index::FileIndex,
     overlay::Overlay,
+    segment::Segment,
     state, take,
     verify::{self, Finding, Verified},
 };
@@ -16,6 +17,7 @@ use crate::{
     store::{PageLimits, latest::Entry},
 };
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, ErrorKind},
     path::{Path, PathBuf},
@@ -81,6 +83,9 @@ pub struct SegmentReport {
     pub bytes: u64,
     /// Whether its index is there and checks; one that does not is made again when it is needed.
     pub indexed: bool,
+    /// Bytes of events in it that nobody can read any more: retention removed them, and something after or among them holds their place. When they
+    /// are half of it a hub rewrites the segment without them.
+    pub dead: u64,
     /// When its first event was accepted, if that can be read.
     pub first_at: Option<u64>,
     /// When its last event was accepted.
@@ -124,28 +129,32 @@ impl LogDirectory {
             let Parts { log, torn, .. } = self.parts(&overlay)?;
             let bounds = log.bounds();
             let floors = log.sight().floors;
-            let (segments, gaps, events) = {
+            let (segments, dead, gaps, events) = {
                 let view = log.view();
                 // The books end at the floors; what is the latest of its kind is kept below them.
                 let latest = log.latest();
                 let is_below = |(sequence, entry): &(u64, &Entry)| *sequence <= floors[log.rules.class_of(&entry.topics)];
-                (view.segments.clone(), view.gaps.clone(), view.ledger.events() + latest.iter().filter(is_below).count() as u64)
+                let dead = |segment: &Arc<Segment>| (segment.header.serial, view.dead_in(&log.rules, &latest, segment));
+                let dead: BTreeMap<u64, u64> = view.segments.iter().map(dead).collect();
+                (view.segments.clone(), dead, view.gaps.clone(), view.ledger.events() + latest.iter().filter(is_below).count() as u64)
             };
             let size = |name: &str| overlay.open(name).and_then(|file| file.len()).unwrap_or(0);
-            let segment = |segment: &Arc<super::segment::Segment>| {
+            let segment = |segment: &Arc<Segment>| {
                 let header = segment.header;
                 let found = log.by_position(header.first - 1, |index, place, last| {
+                    // One with holes stands for more numbers than it has events.
+                    let Some(newest) = index.rank(header.first, last + 1)?.checked_sub(1) else { return Ok(None) };
                     let first = (index.sequence(header.first, 0)?, index.offset(0)?);
-                    // A segment that stands aside stands for more numbers than it has events.
-                    let count = index.rank(header.first, last + 1)?;
-                    Ok((place, first, index.sequence(header.first, count.saturating_sub(1))?))
+                    Ok(Some((place, first, index.sequence(header.first, newest)?)))
                 })?;
-                let last = found.map_or(segment.last, |((.., last), _)| last);
-                let first_at = found.map(|((place, first, _), _)| log.accepted_at(place, first)).transpose()?.flatten();
+                let found = found.and_then(|(found, _)| found);
+                let (first, last) = found.map_or((header.first, segment.last), |(_, (first, _), last)| (first, last));
+                let first_at = found.map(|(place, first, _)| log.accepted_at(place, first)).transpose()?.flatten();
                 Ok(SegmentReport {
                     file: segment_name(header.serial),
-                    first: header.first,
+                    first,
                     last,
+                    dead: dead.get(&header.serial).copied().unwrap_or(0),
                     bytes: size(&segment_name(header.serial)) + size(&index_name(header.serial)),
                     indexed: FileIndex::open(&*log.files, header.serial).is_ok(),
                     first_at,

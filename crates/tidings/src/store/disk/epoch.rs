@@ -8,7 +8,7 @@ use super::{
     aside::ASIDE,
     cached::Cached,
     files::Files,
-    format::{HEADER, Removed, State, serial_of},
+    format::{HEADER, Removed, State, place_of, serial_of},
     keeper::Keeper,
     keyring::{Found, Keyring},
     ledger::Ledger,
@@ -59,14 +59,14 @@ pub(super) fn begin_new(files: &Arc<dyn Files>) -> io::Result<(Epoch, u64)> {
         Ok(copied) => copied,
         Err(error) => {
             // What stands aside belongs to the old log.
-            remove(&|serial| serial > prior.0 && serial & ASIDE == 0)?;
+            remove(&|serial| place_of(serial) > prior.0 && serial & ASIDE == 0)?;
             return Err(error);
         }
     };
     let State { epoch, head, .. } = begun;
     // If this fails nobody knows which of the two it is after a crash, so that both stay.
     durable.update(|state| *state = begun)?;
-    remove(&|serial| serial <= prior.0 || serial & ASIDE != 0)?;
+    remove(&|serial| place_of(serial) <= prior.0 || serial & ASIDE != 0)?;
     Ok((epoch, head))
 }
 
@@ -84,7 +84,7 @@ fn copy(files: &Arc<dyn Files>, old: &Log, newest: u64, options: DiskOptions) ->
     let rules = Rules::new(Limits::new(u64::MAX, u64::MAX, None), &[], std::iter::empty());
     let classes = rules.classes().len();
     let ledger = Ledger::new(rules.classes(), &vec![0; classes]);
-    let view = View { segments: std::collections::VecDeque::new(), active: None, head: 0, ledger, gaps: Vec::new() };
+    let view = View { segments: std::collections::VecDeque::new(), active: None, head: 0, ledger, gaps: Vec::new(), changes: 0 };
     let gone = (0..classes).map(|class| Gone::blank(class, 0, 0)).collect();
     let log = Arc::new(Log::new(Arc::new(Cached::new(files.clone())), epoch, rules, view, Latest::new(0, 0), gone));
     let keyring = Arc::new(Keyring::new(epoch, options.keys, Found::default(), 0));

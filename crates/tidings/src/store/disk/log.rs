@@ -6,7 +6,7 @@
 use super::{
     cached::Cached,
     format::{Gap, Missing, SegmentHeader},
-    index::{Index, MemoryIndex},
+    index::{DAMAGED, Index, MemoryIndex},
     ledger::Ledger,
     places::trying_again,
     segment::{self, Candidates, Kept, Place, Segment, candidates, fetch},
@@ -19,7 +19,7 @@ use crate::store::{
 use std::{
     collections::VecDeque,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
 };
 use tidings_core::{
     Epoch, Filter, GapReason, Record, Topic, limits,
@@ -40,6 +40,16 @@ pub(super) struct Log {
     latest: Mutex<Latest>,
     /// What was removed of each class, by audience (N-14).
     gone: Mutex<Vec<Gone>>,
+    pub(super) rewritten: RewrittenTotals,
+}
+
+/// What rewriting has done since the start.
+#[derive(Debug, Default)]
+pub(super) struct RewrittenTotals {
+    /// Segments that were rewritten.
+    pub(super) segments: AtomicU64,
+    /// Bytes written for that.
+    pub(super) bytes: AtomicU64,
 }
 
 /// What there is to read.
@@ -53,6 +63,8 @@ pub(super) struct View {
     /// The books of retention, with the floor of each class: what is not above it is no longer served, unless it is the latest of its kind.
     pub(super) ledger: Ledger,
     pub(super) gaps: Vec<Gap>,
+    /// How often events went from disk.
+    pub(super) changes: u64,
 }
 
 /// The segment being written.
@@ -92,11 +104,13 @@ pub(super) struct Sight {
     /// Everything after this is.
     pub(super) high: u64,
     pub(super) head: u64,
+    changes: u64,
 }
 
 impl Log {
     pub(super) fn new(files: Arc<Cached>, epoch: Epoch, rules: Rules, view: View, latest: Latest, gone: Vec<Gone>) -> Log {
-        let log = Log { files, epoch, rules, view: Mutex::new(view), latest: Mutex::new(latest), gone: Mutex::new(gone) };
+        let (view, latest, gone) = (Mutex::new(view), Mutex::new(latest), Mutex::new(gone));
+        let log = Log { files, epoch, rules, view, latest, gone, rewritten: RewrittenTotals::default() };
         log.view().ledger.trim(log.rules.classes());
         log
     }
@@ -118,9 +132,21 @@ impl Log {
         let view = self.view();
         let floors: Floors = view.ledger.floors().collect();
         let high = floors.iter().copied().max().unwrap_or(0);
-        let (low, head) = (view.ledger.low(), view.head);
+        let (low, head, changes) = (view.ledger.low(), view.head, view.changes);
         let first = if self.rules.has_latest() { self.latest().iter().next().map(|(sequence, _)| sequence - 1) } else { None };
-        Sight { floors, low: first.map_or(low, |first| first.min(low)), high, head }
+        Sight { floors, low: first.map_or(low, |first| first.min(low)), high, head, changes }
+    }
+
+    /// Reads what is served at one moment. What retention takes from disk meanwhile would be missed without a word, so then it is read again.
+    fn at_one_moment<T>(&self, read: impl Fn(&Sight) -> io::Result<T>) -> io::Result<T> {
+        trying_again(|| {
+            let sight = self.sight();
+            let answer = read(&sight)?;
+            if self.view().changes != sight.changes {
+                return Err(io::Error::new(io::ErrorKind::NotFound, "events went while they were read"));
+            }
+            Ok(answer)
+        })
     }
 
     /// Whether an event that is there is served.
@@ -200,15 +226,14 @@ impl Log {
 
     /// One page; see [`crate::EventStore::read_beyond`].
     pub(super) fn read_beyond(&self, after: u64, up_to: u64, filter: &Filter, known: &[u64], limits: PageLimits) -> io::Result<Page> {
-        trying_again(|| {
-            let sight = self.sight();
+        self.at_one_moment(|sight| {
             let mut page = Page::new(Vec::new(), after);
-            if after < sight.high && self.may_miss(after, &sight, known, filter)? {
+            if after < sight.high && self.may_miss(after, sight, known, filter)? {
                 page.lost = Some(GapReason::Evicted);
             }
             page.covered_through = after.max(sight.low.min(up_to));
             let end = self.cross_gaps(&mut page, up_to.min(sight.head), sight.low);
-            self.read_on(&mut page, end, filter, limits, &|record| self.serves(&sight, record.position().sequence, record.topics()))?;
+            self.read_on(&mut page, end, filter, limits, &|record| self.serves(sight, record.position().sequence, record.topics()))?;
             Ok(page)
         })
     }
@@ -236,12 +261,12 @@ impl Log {
             let (mut rest, mut bytes) = (&wanted[..wanted.len().min(limits.events)], 0);
             while let Some(&first) = rest.first() {
                 let found = self.by_position(first - 1, |index, place, last| {
-                    let begin = place.header.first;
                     let part = &rest[..rest.partition_point(|&sequence| sequence <= last)];
-                    part.iter().map(|&sequence| Ok((sequence, index.offset(index.rank(begin, sequence)?)?))).collect::<io::Result<Vec<_>>>()
+                    let places = part.iter().filter_map(|&sequence| place_in(index, place.header.first, last, sequence).transpose());
+                    Ok((part.len(), places.collect::<io::Result<Vec<_>>>()?))
                 })?;
-                let Some((places, place)) = found.filter(|(places, _)| !places.is_empty()) else { break };
-                rest = &rest[places.len()..];
+                let Some(((count, places), place)) = found.filter(|((count, _), _)| *count > 0) else { break };
+                rest = &rest[count..];
                 let mut full = false;
                 fetch(&*self.files, place, &places, |sequence, record| {
                     let cost = record.as_ref().map_or(0, Record::cost);
@@ -392,10 +417,7 @@ impl Log {
         if let Some(gap) = self.view().gaps.iter().find(|gap| gap.after < after && after < gap.through) {
             return Ok(gap.reason().or(Some(GapReason::Lost)));
         }
-        let missed = trying_again(|| {
-            let sight = self.sight();
-            Ok(after < sight.high && self.may_miss(after, &sight, &[], filter)?)
-        });
+        let missed = self.at_one_moment(|sight| Ok(after < sight.high && self.may_miss(after, sight, &[], filter)?));
         Ok(missed?.then_some(GapReason::Evicted))
     }
 
@@ -408,6 +430,18 @@ impl Log {
         }
         Ok(parts)
     }
+}
+
+/// An event that was the latest of its kind a moment ago, in a segment that begins with `first` and stands for all up to `last`. It may have been
+/// replaced since, and be gone.
+fn place_in(index: &dyn Index, first: u64, last: u64, sequence: u64) -> io::Result<Option<(u64, u32)>> {
+    let event = index.rank(first, sequence)?;
+    if event >= index.rank(first, last + 1)? {
+        return Ok(None);
+    }
+    let offset = index.offset(event)?;
+    // What is damaged stands for all that there may have been before it.
+    Ok((offset == DAMAGED || index.sequence(first, event)? == sequence).then_some((sequence, offset)))
 }
 
 impl View {
