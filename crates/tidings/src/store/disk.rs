@@ -26,6 +26,8 @@ mod overlay;
 mod places;
 mod recovery;
 mod rewrite;
+#[cfg(test)]
+mod rewrite_trials;
 mod scan;
 mod segment;
 #[cfg(test)]

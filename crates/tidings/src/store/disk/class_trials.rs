@@ -5,9 +5,11 @@
 
 use super::{
     DiskOptions, Parts, assemble,
-    files::Why,
+    files::{Files as _, Why},
+    format::serial_of,
     log::Log,
     simulated::{Random, Simulated},
+    standing,
     writer::{Waiting, Writer},
 };
 use crate::{Keep, PrefixRule, store::PageLimits};
@@ -76,6 +78,13 @@ impl Trial {
     fn life(&mut self) -> Result<(), String> {
         if self.random.one_in(4) {
             self.disk.crash_after(self.random.below(20));
+        }
+        // What is derived may be missing, like any file.
+        let derived = |name: &String| name == standing::NAME || serial_of(name, "index").is_some();
+        for name in self.disk.names().unwrap().iter().filter(|name| derived(name)) {
+            if self.random.one_in(8) {
+                let _ = self.disk.remove(name);
+            }
         }
         if let Ok(parts) = assemble(Arc::new(self.disk.clone()), self.options.clone(), Box::new(|| ())) {
             let Parts { log, mut writer, keeper, .. } = parts;
