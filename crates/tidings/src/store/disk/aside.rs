@@ -229,6 +229,39 @@ pub(super) mod tests {
         Ok(())
     }
 
+    /// N-14, Z-30: gaps beyond a thousand become one where nothing is between them, and nothing that is there goes for it, aside or not.
+    #[test]
+    fn many_gaps_cover_no_event() {
+        let disk = Simulated::new(1, None);
+        let files: Arc<dyn Files> = Arc::new(disk.clone());
+        fill(&files);
+        disk.kill();
+        let options = || DiskOptions { segment_bytes: 1 << 20, ..options() };
+        let before = served(&assemble(files.clone(), options(), Box::new(|| ())).unwrap().log);
+        disk.kill();
+        for life in 0..3 {
+            let log = assemble(files.clone(), options(), Box::new(|| ())).unwrap().log;
+            {
+                let mut view = log.view();
+                let removed = view.segments[0].last;
+                let aside: Vec<u64> = log.latest().iter().map(|(sequence, _)| sequence).collect();
+                // Each number below the floor that has no event is one of many, and many more are beyond the end.
+                let gone = (1..removed).filter(|number| !aside.contains(number)).map(|number| (number - 1, number));
+                let (head, mut added) = (view.head, 0);
+                for (after, through) in gone.chain((0..1_500).map(|n| (head + 2 * n, head + 2 * n + 1))) {
+                    view.add_gap(Gap { after, through, why: crate::store::disk::format::Missing::Unused });
+                    added += 1;
+                }
+                let is_covered = |sequence: &u64| view.gaps.iter().any(|gap| gap.after < *sequence && *sequence <= gap.through);
+                assert!(view.gaps.len() < 1_010 && added > 1_600, "{} of {added}", view.gaps.len());
+                assert!(!aside.iter().any(is_covered), "life {life}");
+                view.gaps.retain(|gap| gap.through <= head);
+            }
+            assert_eq!(served(&log), before);
+            disk.kill();
+        }
+    }
+
     /// Z-30: the power may go when the new state has its name and that of what it names is not on disk: so the latter is synced first. In the
     /// random trials this moment is too rare.
     #[test]

@@ -451,15 +451,33 @@ impl View {
         self.add_gap(gap);
     }
 
-    /// Adds a gap, in order; with very many of them neighbours become one.
+    /// Adds a gap, in order. With very many of them the oldest two neighbours become one that have no event between them: what retention left
+    /// of them is one stretch of numbers that are gone. Where there are events all gaps stay, for those are to be read.
     pub(super) fn add_gap(&mut self, gap: Gap) {
         const MANY: usize = 1_000;
         self.gaps.push(gap);
         self.gaps.sort_by_key(|gap| gap.after);
-        if self.gaps.len() > MANY {
-            let second = self.gaps.remove(1);
-            self.gaps[0].through = self.gaps[0].through.max(second.through);
-            self.gaps[0].why = Missing::Damaged;
+        if self.gaps.len() > MANY
+            && let Some(at) = (1..self.gaps.len()).find(|&at| !self.has_events(self.gaps[at - 1].through, self.gaps[at].after))
+        {
+            let (second, first) = (self.gaps.remove(at), &mut self.gaps[at - 1]);
+            first.through = first.through.max(second.through);
+            // What a reader is told of both: the worse of the two.
+            first.why = if first.why as u8 > second.why as u8 { first.why } else { second.why };
         }
+    }
+
+    /// Whether there may be events after a number and up to another.
+    fn has_events(&self, after: u64, up_to: u64) -> bool {
+        let in_segment = |segment: &Arc<Segment>| match (segment.header.has_holes(), segment.kept()) {
+            // One that stands aside stands for all that is removed, and has few of its events.
+            (true, Kept::Memory(index)) => {
+                let first = segment.header.first;
+                !matches!((index.rank(first, after + 1), index.rank(first, up_to + 1)), (Ok(from), Ok(to)) if from >= to)
+            }
+            _ => segment.header.first <= up_to && after < segment.last,
+        };
+        let in_active = |active: &Active| active.header.first <= up_to && after < active.last();
+        after < up_to && (self.segments.iter().any(in_segment) || self.active.as_ref().is_some_and(in_active))
     }
 }
