@@ -216,9 +216,11 @@ pub(crate) fn compact(place: &Place, options: DiskOptions) -> Result<(), Failure
     written(writeln!(io::stdout(), "{} before, {} now ({applied})", human(before), human(after)))
 }
 
-pub(crate) fn new_epoch(place: &Place) -> Result<(), Failure> {
-    let (epoch, events) = place.open().and_then(|log| log.begin_new_epoch()).map_err(stop_first)?;
-    let text = format!("epoch {:08x}, with {events} events; readers with an older cursor are told, and get all of them", epoch.0);
+pub(crate) fn new_epoch(place: &Place, hub: Option<DiskOptions>, without_damaged: bool) -> Result<(), Failure> {
+    let begun = place.open().and_then(|log| log.begin_new_epoch(hub, without_damaged)).map_err(stop_first)?;
+    let (epoch, events) = (begun.epoch.0, begun.events);
+    let left_out = if begun.damaged > 0 { format!("; left out in {} damaged places", begun.damaged) } else { String::new() };
+    let text = format!("epoch {epoch:08x}, with {events} events; readers with an older cursor are told, and get all of them{left_out}");
     written(writeln!(io::stdout(), "{text}"))
 }
 
@@ -227,6 +229,10 @@ fn stop_first(error: OpenError) -> Failure {
         OpenError::InUse { path, by } => {
             failed(format!("the log in {path} is in use by process {by}, and this changes it: stop the hub first"))
         }
+        OpenError::Damaged { path, places } => failed(format!(
+            "the log in {path} is damaged in {places} places, which nobody could be told of in a new one: tidings log verify says where, and with \
+             --without-damaged the new one begins without them"
+        )),
         other => failed(other),
     }
 }

@@ -8,7 +8,9 @@ mod latest;
 mod memory;
 mod retention;
 
-pub use disk::{DiskOptions, DiskStore, Durability, Finding, LogDirectory, LogReport, MissingReport, OpenError, SegmentReport, Verified};
+pub use disk::{
+    DiskOptions, DiskStore, Durability, Finding, LogDirectory, LogReport, MissingReport, NewEpoch, OpenError, SegmentReport, Verified,
+};
 pub use keys::{KeyWindow, Once, OnceKey};
 pub use memory::MemoryStore;
 

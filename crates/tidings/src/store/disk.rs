@@ -42,7 +42,7 @@ mod writer;
 use super::{Bounds, EventStore, Follower, KeyWindow, Once, OnceKey, PageLimits, Promises, StoreError, StoreFuture, StoreReport};
 use crate::PrefixRule;
 use cached::Cached;
-pub use directory::{LogDirectory, LogReport, MissingReport, SegmentReport};
+pub use directory::{LogDirectory, LogReport, MissingReport, NewEpoch, SegmentReport};
 use files::{Directory, Files, TakeError};
 use keeper::Keeper;
 use keyring::Keyring;
@@ -133,6 +133,14 @@ pub enum OpenError {
         path: String,
         /// What the system said.
         error: io::Error,
+    },
+    /// Something in it cannot be read, and what was asked for would leave that out without telling anybody.
+    #[error("the log in {path} is damaged in {places} places")]
+    Damaged {
+        /// The directory.
+        path: String,
+        /// In how many places.
+        places: u64,
     },
 }
 

@@ -3,7 +3,8 @@
 //! Looking changes nothing and works beside a running hub, which may go on meanwhile. Whatever writes needs the lock.
 
 use super::{
-    DiskOptions, OpenError, Parts, assemble, epoch,
+    DiskOptions, OpenError, Parts, assemble,
+    epoch::{self, Begun},
     files::{Directory, Files},
     format::{Missing, index_name, segment_name, serial_of},
     index::FileIndex,
@@ -102,6 +103,18 @@ pub struct MissingReport {
     pub last: u64,
     /// What readers are told; `None` for numbers that nobody was ever given.
     pub reason: Option<GapReason>,
+}
+
+/// A log that was begun with the events of another.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct NewEpoch {
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// How many events it has.
+    pub events: u64,
+    /// In how many places something could not be read and was left out.
+    pub damaged: u64,
 }
 
 impl LogDirectory {
@@ -234,10 +247,15 @@ impl LogDirectory {
     }
 
     /// Begins a new log with the kept events of this one: another epoch, numbers from 1. Readers with a cursor of the old one are told `epoch`, and get everything.
-    /// The new epoch, and how many events there are. An error if the log is in use; it needs as much space again while it works.
-    pub fn begin_new_epoch(&self) -> Result<(Epoch, u64), OpenError> {
+    /// `hub` is how the hub keeps it, its rules for prefixes included: without that events come along that are no longer served and not yet removed,
+    /// if some may be the latest of their kind. What is damaged cannot be told of in the new log, so it is an error unless told to begin `without_damaged`
+    /// events. It is one too if the log is in use. It needs as much space again while it works.
+    pub fn begin_new_epoch(&self, hub: Option<DiskOptions>, without_damaged: bool) -> Result<NewEpoch, OpenError> {
         let files = self.lock()?;
-        epoch::begin_new(&files).map_err(|error| self.unusable(error))
+        match epoch::begin_new(&files, hub, without_damaged).map_err(|error| self.unusable(error))? {
+            Begun::New { epoch, events, damaged } => Ok(NewEpoch { epoch, events, damaged }),
+            Begun::Damaged(places) => Err(OpenError::Damaged { path: self.path.display().to_string(), places }),
+        }
     }
 
     fn overlay(&self) -> Arc<dyn Files> {

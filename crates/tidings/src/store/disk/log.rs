@@ -245,11 +245,18 @@ impl Log {
         (first.map_or(view.head, |first| first - 1), view.head)
     }
 
-    /// One page of everything that is there, also what is no longer served and not yet removed.
-    pub(super) fn read_all(&self, after: u64, up_to: u64, filter: &Filter, limits: PageLimits) -> io::Result<Page> {
+    /// One page of everything that is there, or as much of it as is asked for, with every gap.
+    pub(super) fn read_all(
+        &self,
+        after: u64,
+        up_to: u64,
+        filter: &Filter,
+        limits: PageLimits,
+        served: &dyn Fn(&Record) -> bool,
+    ) -> io::Result<Page> {
         let mut page = Page::new(Vec::new(), after);
         let end = self.cross_gaps(&mut page, up_to, 0);
-        self.read_on(&mut page, end, filter, limits, &|_| true)?;
+        self.read_on(&mut page, end, filter, limits, served)?;
         Ok(page)
     }
 
