@@ -144,7 +144,7 @@ fn kill_9_while_the_log_is_rewritten() {
     let hub = trial(&data, &["--config", settings.to_str().unwrap()], &mut publishers, &mut readers);
     let rewritten = || {
         let names = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        names.filter(|name| name.ends_with(".log") && !name.starts_with("0000")).count()
+        names.filter(|name| name.strip_suffix(".log").is_some_and(|serial| !serial.starts_with("0000"))).count()
     };
     wait_until("parts of the log are rewritten", || rewritten() > 0);
     println!("{} parts of the log are rewritten", rewritten());

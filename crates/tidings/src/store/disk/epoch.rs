@@ -55,10 +55,11 @@ pub(super) fn begin_new(files: &Arc<dyn Files>, hub: Option<DiskOptions>, withou
     let state = state::load(&**files).ok().flatten();
     // Without its rules nobody knows what is the latest of its kind, if anything is: then all goes along that is there.
     let exact = hub.is_some() || (files.open(standing::NAME).is_err() && state.as_ref().is_some_and(|state| state.aside.0 == 0));
-    let closing = hub.map(|hub| DiskOptions { durability: Durability::Sync, ..hub }).unwrap_or_else(|| {
+    let hub = hub.unwrap_or_else(|| {
         let prefixes = state.map(|state| state.classes).unwrap_or_default().into_iter().map(of).collect();
-        DiskOptions { durability: Durability::Sync, prefixes, ..options.clone() }
+        DiskOptions { prefixes, ..options.clone() }
     });
+    let closing = DiskOptions { durability: Durability::Sync, ..hub };
     let Recovered { epoch: old, rules, view, latest, gone, prior, .. } = recover(files, &closing)?;
     let old = Log::new(Arc::new(Cached::new(files.clone())), old, rules, view, latest, gone);
     old.find_latest()?;
