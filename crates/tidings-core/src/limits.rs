@@ -156,6 +156,9 @@ pub const TAKEN_BYTES: usize = 4 << 20;
 pub const FRAME_BYTES: usize = 64 << 10;
 /// Bytes merged into one frame of an HTTP body: larger frames only wait in the HTTP library's buffers.
 pub const BODY_FRAME_BYTES: usize = 16 << 10;
+/// Connections that a shard is given in a row before the next shard has its turn, once each has as many. What the kernel keeps of connections accepted one after
+/// another lies side by side; a shard that wrote to every other one would pay for the memory of its neighbours' (8 % of a delivery).
+pub const SHARD_RUN: usize = 64;
 /// Members of one feed that are visited before the members of another have their turn.
 pub const SWEEP_VISITS: usize = 256;
 /// After a round through the members of a feed the next one begins so much later for each write of it, in microseconds: about what a write
