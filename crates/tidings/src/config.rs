@@ -46,8 +46,10 @@ pub struct Config {
     pub heartbeat_form: HeartbeatForm,
     /// Range of the random reconnection time told to each connection (S-41).
     pub retry: (Duration, Duration),
-    /// Age at which a stream is ended so that its client reconnects, plus or minus a fifth; `None` never ends one.
+    /// Age at which a stream is ended so that its client reconnects, spread as the next field says; `None` never ends one.
     pub max_age: Option<Duration>,
+    /// How that age is spread, so that streams opened together do not end together.
+    pub max_age_spread: AgeSpread,
     /// A connection that takes no byte for this long while some wait is closed.
     pub stalled_write: Duration,
     /// How far a live reader may fall behind, in bytes of encoded events.
@@ -157,6 +159,7 @@ impl Default for Config {
             heartbeat_form: HeartbeatForm::Comment,
             retry: (ms(limits::RETRY_RANGE_MS.0.into()), ms(limits::RETRY_RANGE_MS.1.into())),
             max_age: None,
+            max_age_spread: AgeSpread::Around,
             stalled_write: ms(limits::STALLED_WRITE_MS),
             lag_bytes: limits::LAG_BYTES,
             lag_events: limits::LAG_EVENTS,
@@ -266,6 +269,24 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Where the spread of the maximum age lies, which is [`limits::MAX_AGE_SPREAD_PERCENT`] of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum AgeSpread {
+    /// To either side of it (N-40).
+    Around,
+    /// Below it: no stream grows older than that (M-306).
+    Below,
+}
+
+impl AgeSpread {
+    /// The least and the highest age, in the unit of `age`.
+    pub(crate) fn range(self, age: u64) -> (u64, u64) {
+        let spread = age.saturating_mul(limits::MAX_AGE_SPREAD_PERCENT) / 100;
+        (age - spread, if self == AgeSpread::Around { age.saturating_add(spread) } else { age })
+    }
+}
+
 /// What a reader gets after a gap (N-14).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -351,5 +372,18 @@ impl PrefixRule {
             retention_age: None,
             keep: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// N-40, M-306.
+    #[test]
+    fn spread_of_ages() {
+        assert_eq!(AgeSpread::Around.range(600_000), (480_000, 720_000));
+        assert_eq!(AgeSpread::Below.range(600_000), (480_000, 600_000));
+        assert_eq!(AgeSpread::Around.range(u64::MAX).1, u64::MAX);
     }
 }

@@ -563,9 +563,8 @@ impl Granted {
     /// When a stream opened now ends, at its maximum age or before its rights do, and when those do.
     fn ends(&self, now: Millis) -> Result<Ends, SubscribeError> {
         let age = self.hub.0.config.max_age.map(|age| {
-            let age = ms(age);
-            let spread = age.saturating_mul(limits::MAX_AGE_SPREAD_PERCENT) / 100;
-            (now.plus(self.hub.0.spread.between(age - spread, age.saturating_add(spread))), CloseReason::Age)
+            let (from, to) = self.hub.0.config.max_age_spread.range(ms(age));
+            (now.plus(self.hub.0.spread.between(from, to)), CloseReason::Age)
         });
         let Some(expires_at) = self.grant.expires_at else { return Ok((age, None)) };
         let left = expires_at.checked_sub(unix_ms()).filter(|&left| left > 0).ok_or(SubscribeError::Expired)?;
