@@ -40,6 +40,10 @@ pub struct Config {
     /// [`limits::IDEMPOTENCY_KEY_COST`] bytes of memory.
     pub idempotency_keys: usize,
 
+    /// A secret of at least [`limits::SECRET_MIN`] bytes under which the numbers of events are hidden in ids, so that nobody who has two of them
+    /// can tell how many events lie between (M-95). It must stay the same as long as the log does: ids under another are unknown.
+    pub opaque_ids: Option<Secret>,
+
     /// Silence after which a comment is sent; `None` never sends one (S-24).
     pub heartbeat: Option<Duration>,
     /// Whether it is a comment or an event (S-26).
@@ -155,6 +159,7 @@ impl Default for Config {
             matchers: limits::MATCHERS,
             idempotency_window: ms(limits::IDEMPOTENCY_MS),
             idempotency_keys: limits::IDEMPOTENCY_KEYS,
+            opaque_ids: None,
             heartbeat: Some(ms(limits::HEARTBEAT_MS)),
             heartbeat_form: HeartbeatForm::Comment,
             retry: (ms(limits::RETRY_RANGE_MS.0.into()), ms(limits::RETRY_RANGE_MS.1.into())),
