@@ -49,6 +49,9 @@ pub const PATTERN: usize = 4_096;
 /// The automata of one URL pattern, in bytes, and about four times that while it is compiled: what needs more is refused. Ordinary
 /// patterns take under two thousand.
 pub const PATTERN_AUTOMATA: usize = 32 << 10;
+/// The compiled patterns and templates of one connection, in bytes: those it asks for and those of its token, as often as they are written
+/// there. Ordinary ones take under five thousand each; N-40, M-23, M-79.
+pub const PATTERNS: usize = 1 << 20;
 /// Distinct URL patterns of a hub that are in use at once, in subscriptions and grants: M-23, M-79.
 pub const URL_PATTERNS: usize = 10_000;
 /// A cursor as a client sends it, in bytes: the longest publisher's id, percent-encoded, with room; longer is an unknown id (S-19).
@@ -112,7 +115,7 @@ pub const HEARTBEAT_MS: u64 = 15_000;
 pub const RETRY_RANGE_MS: (u32, u32) = (2_000, 5_000);
 /// Lower and upper end of the random `retry` of a soft refusal, in milliseconds: long enough to let an overload pass (N-16).
 pub const RETRY_REFUSED_MS: (u32, u32) = (15_000, 60_000);
-/// Maximum age of a stream in milliseconds, plus or minus [`MAX_AGE_SPREAD_PERCENT`]; N-40.
+/// Maximum age of a stream in milliseconds, spread by [`MAX_AGE_SPREAD_PERCENT`]; N-40.
 pub const MAX_AGE_MS: u64 = 30 * 60_000;
 /// Spread of the maximum age, so that streams opened together do not end together; N-40.
 pub const MAX_AGE_SPREAD_PERCENT: u64 = 20;

@@ -32,8 +32,8 @@ pub mod token {
 
 pub use self::http::{HubService, PeerAddr, Refusal, ResponseBody};
 pub use config::{
-    AfterGap, Algorithm, Config, Dialects, EndStyle, Family, HeartbeatForm, Issuer, Keep, KeySource, LagPolicy, PrefixRule, Secret,
-    TokenKey,
+    AfterGap, AgeSpread, Algorithm, Config, Dialects, EndStyle, Family, HeartbeatForm, Issuer, Keep, KeySource, LagPolicy, PrefixRule,
+    Secret, TokenKey,
 };
 pub use delivery::{Aborted, EventBody, EventStream};
 pub use hub::{
