@@ -92,6 +92,11 @@ impl Template {
         Some(Template { text: text.into(), head: head as u16, tail: rest.len() as u16, steps: steps.into() })
     }
 
+    /// Bytes that it takes.
+    pub(crate) fn memory(&self) -> usize {
+        size_of::<Template>() + self.text.len() + size_of_val(&*self.steps)
+    }
+
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
