@@ -405,7 +405,7 @@ impl Granted {
 
     /// Publishes one event.
     pub async fn publish(&self, event: Event) -> Result<EventId, PublishError> {
-        let ids = self.publish_batch(vec![event]).await?;
+        let ids = self.publish_as(vec![event], None).await?;
         ids.into_iter().next().ok_or(PublishError::Store(StoreError::Unavailable("the store gave no id".into())))
     }
 
@@ -414,7 +414,11 @@ impl Granted {
         self.publish_as(events, None).await
     }
 
-    async fn publish_as(&self, events: Vec<Event>, key: Option<&IdempotencyKey>) -> Result<Vec<EventId>, PublishError> {
+    pub(crate) async fn publish_as<D: AsRef<str>>(
+        &self,
+        events: Vec<Event<D>>,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Vec<EventId>, PublishError> {
         let result = self.append(events, key).await;
         if result.is_err() {
             self.hub.0.counters.refused_publishes.fetch_add(1, Ordering::Relaxed);
@@ -422,7 +426,7 @@ impl Granted {
         result
     }
 
-    async fn append(&self, events: Vec<Event>, key: Option<&IdempotencyKey>) -> Result<Vec<EventId>, PublishError> {
+    async fn append<D: AsRef<str>>(&self, events: Vec<Event<D>>, key: Option<&IdempotencyKey>) -> Result<Vec<EventId>, PublishError> {
         let inner = &*self.hub.0;
         let limit = inner.config.event_data;
         let (mut granted, mut accepted) = (&[][..], Accepted::default());
