@@ -137,9 +137,9 @@ fn plain_len(bytes: &[u8]) -> usize {
         let word = u64::from_le_bytes(*word);
         // With one bit turned over, `"` lies just above the control characters and nothing between them. What is below a number has borrowed
         // from its highest bit; that marks the next byte too, perhaps, but none before.
-        let controls_and_quote = (word ^ EACH * 0x02).wrapping_sub(EACH * 0x21);
-        let backslash = (word ^ EACH * u64::from(b'\\')).wrapping_sub(EACH);
-        let marks = (controls_and_quote | backslash) & !word & EACH << 7;
+        let controls_and_quote = (word ^ (EACH * 0x02)).wrapping_sub(EACH * 0x21);
+        let backslash = (word ^ (EACH * u64::from(b'\\'))).wrapping_sub(EACH);
+        let marks = (controls_and_quote | backslash) & !word & (EACH << 7);
         if marks != 0 {
             return at + marks.trailing_zeros() as usize / 8;
         }
@@ -148,8 +148,11 @@ fn plain_len(bytes: &[u8]) -> usize {
     at + bytes[at..].iter().take_while(|&&byte| byte >= 0x20 && byte != b'"' && byte != b'\\').count()
 }
 
+/// An event whose data lies in the text it was read from, unless that has escapes.
+pub(crate) type Borrowed<'a> = Event<Cow<'a, str>>;
+
 /// One event object. `topics_limit` is the number of topics this door allows.
-pub(crate) fn event<'a>(text: &'a str, topics_limit: usize, recent: &mut Recent) -> Result<Event<Cow<'a, str>>, Problem> {
+pub(crate) fn event<'a>(text: &'a str, topics_limit: usize, recent: &mut Recent) -> Result<Borrowed<'a>, Problem> {
     if let Some(Plain { topic: Some(topic), data: Some(data), event_type, id }) = plain(text) {
         let draft = Draft {
             data: data.into(),
@@ -186,7 +189,7 @@ pub(crate) fn event<'a>(text: &'a str, topics_limit: usize, recent: &mut Recent)
 }
 
 /// An array of event objects, or one of them. The flag says which.
-pub(crate) fn one_or_many<'a>(text: &'a str, topics_limit: usize) -> Result<(Vec<Event<Cow<'a, str>>>, bool), Problem> {
+pub(crate) fn one_or_many<'a>(text: &'a str, topics_limit: usize) -> Result<(Vec<Borrowed<'a>>, bool), Problem> {
     if !text.trim_ascii_start().starts_with('[') {
         return Ok((vec![event(text, topics_limit, &mut Recent::default())?], false));
     }
@@ -237,7 +240,7 @@ pub(crate) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    pub(crate) fn into_event(self, topics: Topics) -> Result<Event<Cow<'a, str>>, Problem> {
+    pub(crate) fn into_event(self, topics: Topics) -> Result<Borrowed<'a>, Problem> {
         let mut event = Event::with_data(topics, self.data)?;
         if !self.event_type.is_empty() {
             event = event.with_type(&self.event_type)?;
@@ -366,7 +369,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<Vec<String>>(&lines).unwrap(), long);
     }
 
-    fn parse(text: &str) -> Result<Event<Cow<'_, str>>, Problem> {
+    fn parse(text: &str) -> Result<Borrowed<'_>, Problem> {
         event(text, limits::TOPICS_PER_EVENT, &mut Recent::default())
     }
 
@@ -537,7 +540,7 @@ mod tests {
 
     #[test]
     fn arrays() {
-        fn many(text: &str) -> Result<(Vec<Event<Cow<'_, str>>>, bool), Problem> {
+        fn many(text: &str) -> Result<(Vec<Borrowed<'_>>, bool), Problem> {
             one_or_many(text, limits::TOPICS_PER_EVENT)
         }
         let one = r#"{"topic":"a","data":1}"#;

@@ -8,7 +8,7 @@
 use super::{
     body::{Incoming, Reader},
     idempotency,
-    json::{self, Draft, Recent},
+    json::{self, Borrowed, Draft, Recent},
     problem::Problem,
     query::{decode_path, url_pairs},
     response::{PLAIN_TEXT, ResponseBody, answer},
@@ -168,7 +168,7 @@ struct Lines<'a> {
 /// Events of the lines that came in together, what they cost at the most, and where the first of them stood.
 #[derive(Default)]
 struct Pending<'l> {
-    events: Vec<Event<Cow<'l, str>>>,
+    events: Vec<Borrowed<'l>>,
     cost: usize,
     from: u64,
 }
@@ -268,7 +268,7 @@ impl<'a> Lines<'a> {
     }
 
     /// Checks one line entirely, so that what is pending can only fail as a whole. `before` are topics that are granted.
-    fn event<'l>(&mut self, line: &'l str, before: &[Topic]) -> Result<Event<Cow<'l, str>>, Problem> {
+    fn event<'l>(&mut self, line: &'l str, before: &[Topic]) -> Result<Borrowed<'l>, Problem> {
         let event = json::event(line, self.config.topics_per_event, &mut self.recent)?;
         if event.data().len() > self.config.event_data {
             return Err(Problem::DataTooLong { limit: self.config.event_data });
