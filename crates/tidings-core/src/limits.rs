@@ -49,6 +49,9 @@ pub const PATTERN: usize = 4_096;
 /// The automata of one URL pattern, in bytes, and about four times that while it is compiled: what needs more is refused. Ordinary
 /// patterns take under two thousand.
 pub const PATTERN_AUTOMATA: usize = 32 << 10;
+/// The compiled patterns and templates of one connection, in bytes: those it asks for and those of its token, as often as they are written
+/// there. Ordinary ones take under five thousand each; N-40, M-23, M-79.
+pub const PATTERNS: usize = 1 << 20;
 /// Distinct URL patterns of a hub that are in use at once, in subscriptions and grants: M-23, M-79.
 pub const URL_PATTERNS: usize = 10_000;
 /// A cursor as a client sends it, in bytes: the longest publisher's id, percent-encoded, with room; longer is an unknown id (S-19).
@@ -112,7 +115,7 @@ pub const HEARTBEAT_MS: u64 = 15_000;
 pub const RETRY_RANGE_MS: (u32, u32) = (2_000, 5_000);
 /// Lower and upper end of the random `retry` of a soft refusal, in milliseconds: long enough to let an overload pass (N-16).
 pub const RETRY_REFUSED_MS: (u32, u32) = (15_000, 60_000);
-/// Maximum age of a stream in milliseconds, plus or minus [`MAX_AGE_SPREAD_PERCENT`]; N-40.
+/// Maximum age of a stream in milliseconds, spread by [`MAX_AGE_SPREAD_PERCENT`]; N-40.
 pub const MAX_AGE_MS: u64 = 30 * 60_000;
 /// Spread of the maximum age, so that streams opened together do not end together; N-40.
 pub const MAX_AGE_SPREAD_PERCENT: u64 = 20;
@@ -156,6 +159,9 @@ pub const TAKEN_BYTES: usize = 4 << 20;
 pub const FRAME_BYTES: usize = 64 << 10;
 /// Bytes merged into one frame of an HTTP body: larger frames only wait in the HTTP library's buffers.
 pub const BODY_FRAME_BYTES: usize = 16 << 10;
+/// Connections that a shard is given in a row before the next shard has its turn, once each has as many. What the kernel keeps of connections accepted one after
+/// another lies side by side; a shard that wrote to every other one would pay for the memory of its neighbours' (8 % of a delivery).
+pub const SHARD_RUN: usize = 64;
 /// Members of one feed that are visited before the members of another have their turn.
 pub const SWEEP_VISITS: usize = 256;
 /// After a round through the members of a feed the next one begins so much later for each write of it, in microseconds: about what a write
@@ -220,6 +226,9 @@ pub const LATEST_BYTES: u64 = RETENTION_BYTES / 4;
 /// Every class of retention but the first remembers this fraction of [`EVICTED_AUDIENCES`] and [`EVICTED_BYTES`]: presence alone has a topic
 /// per connection, and what it forgets concerns nobody but its own readers.
 pub const EVICTED_OTHERS: usize = 16;
+/// Bytes a second that are read and written to rewrite segments of the disk log of which retention keeps less than half: a segment takes some
+/// seconds, and a disk that publishers wait for has most of its time for them.
+pub const REWRITTEN_BYTES: u64 = 16 << 20;
 /// Bytes of one segment of the disk log, a sixteenth of what is kept: retention removes whole segments.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
 

@@ -115,6 +115,15 @@ impl TopicMatcher {
         }
     }
 
+    /// Bytes that its compiled form takes, shared or not: nothing for what is compared as it is written. See [`limits::PATTERNS`].
+    pub fn compiled_bytes(&self) -> usize {
+        match &self.0 {
+            Kind::All | Kind::Exact(_) | Kind::Prefix(_) => 0,
+            Kind::Template(template) => template.memory(),
+            Kind::Pattern(pattern) => pattern.memory(),
+        }
+    }
+
     /// Whether everything that another matcher matches is certainly matched by this one too.
     pub fn covers(&self, other: &TopicMatcher) -> bool {
         match (&self.0, &other.0) {

@@ -160,6 +160,11 @@ impl UrlPattern {
         &self.compiled.head
     }
 
+    /// Bytes that it takes.
+    pub(crate) fn memory(&self) -> usize {
+        size_of::<UrlPattern>() + self.text.len() + self.compiled.memory()
+    }
+
     /// Whether a topic, read as a reference against the base, is among those meant; one that cannot be read so never is (M-33).
     pub(crate) fn matches(&self, name: Name<'_>) -> bool {
         name.is_url(&self.base, |url| self.matches_url(url))

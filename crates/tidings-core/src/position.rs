@@ -61,6 +61,10 @@ enum Text {
 }
 
 impl EventId {
+    pub(crate) fn minted(id: [u8; Position::ID_LEN]) -> Self {
+        EventId(Text::Minted(id))
+    }
+
     pub(crate) fn given(id: &str) -> Self {
         EventId(Text::Given(id.into()))
     }

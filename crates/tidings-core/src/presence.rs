@@ -99,35 +99,29 @@ pub struct ActiveSubscription {
 impl ActiveSubscription {
     /// The topic of its events, which is also the path of its document (M-98, M-212).
     pub fn path(&self, view: View) -> String {
-        let [matcher, subscriber] = [encoded(&self.matcher), encoded(&self.subscriber.to_string())];
-        match view {
-            View::First => format!("{PATH}/{}/{matcher}/{subscriber}", self.match_type.as_str()),
-            View::Second => format!("{PATH}/{matcher}/{subscriber}"),
-        }
+        self.written().path(view)
     }
 
     /// The members of its document, without the braces and without the context that an older document begins with (M-100, M-212).
     pub fn members(&self, view: View, active: bool) -> String {
-        let quoted = |text: &str| serde_json::Value::from(text).to_string();
-        let (id, matcher) = (quoted(&self.path(view)), quoted(&self.matcher));
-        let what = match view {
-            View::First => format!(r#""type":"subscription","match_type":"{}","match":{matcher}"#, self.match_type.as_str()),
-            View::Second => format!(r#""type":"Subscription","topic":{matcher}"#),
-        };
-        let mut members = format!(r#""id":{id},{what},"subscriber":"{}","active":{active}"#, self.subscriber);
-        if let Some(payload) = &self.payload {
-            members.extend([r#","payload":"#, payload]);
-        }
-        members
+        let written = self.written();
+        written.members(view, &written.path(view), active)
     }
 
     /// The event that says that it began or ended.
     pub fn draft(&self, active: bool) -> Draft {
-        let topics: Arc<[Topic]> = [View::First, View::Second].map(|view| Topic::stored(&self.path(view))).into();
+        let written = self.written();
+        let paths = [View::First, View::Second].map(|view| written.path(view));
+        let topics: Arc<[Topic]> = [Topic::stored(&paths[0]), Topic::stored(&paths[1])].into();
         let event = |event_type, data| Event::of_hub(Topics::stored(topics.clone()), event_type, data);
-        let first = event(Some(EVENT_TYPE), format!("{{{}}}", self.members(View::First, active)));
-        let second = event(None, format!("{{{CONTEXT},{}}}", self.members(View::Second, active)));
+        let first = event(Some(EVENT_TYPE), format!("{{{}}}", written.members(View::First, &paths[0], active)));
+        let second = event(None, format!("{{{CONTEXT},{}}}", written.members(View::Second, &paths[1], active)));
         Draft::in_two_views(first, &second)
+    }
+
+    fn written(&self) -> Written<'_> {
+        let subscriber = self.subscriber.to_string();
+        Written { of: self, matcher: encoded(&self.matcher), encoded: encoded(&subscriber), subscriber }
     }
 
     /// What an event says, and whether the subscription is active; `None` if it is not about a subscription.
@@ -142,6 +136,40 @@ impl ActiveSubscription {
         let active = rest.starts_with("true");
         let payload = rest.split_once(r#","payload":"#).and_then(|(_, payload)| payload.strip_suffix('}'));
         Some((ActiveSubscription { match_type, matcher: matcher.into(), subscriber, payload: payload.map(Into::into) }, active))
+    }
+}
+
+/// Texts that both views need, each made once: a storm of reconnects makes tens of thousands of events.
+struct Written<'a> {
+    of: &'a ActiveSubscription,
+    /// Encoded, as part of a path.
+    matcher: String,
+    subscriber: String,
+    /// The subscriber as part of a path.
+    encoded: String,
+}
+
+impl Written<'_> {
+    fn path(&self, view: View) -> String {
+        let (matcher, subscriber) = (&*self.matcher, &*self.encoded);
+        match view {
+            View::First => [PATH, "/", self.of.match_type.as_str(), "/", matcher, "/", subscriber].concat(),
+            View::Second => [PATH, "/", matcher, "/", subscriber].concat(),
+        }
+    }
+
+    /// A path has no character that JSON would escape.
+    fn members(&self, view: View, path: &str, active: bool) -> String {
+        let (subscriber, matcher) = (&self.subscriber, serde_json::Value::from(&*self.of.matcher));
+        let what = match view {
+            View::First => format!(r#""type":"subscription","match_type":"{}","match":{matcher}"#, self.of.match_type.as_str()),
+            View::Second => format!(r#""type":"Subscription","topic":{matcher}"#),
+        };
+        let mut members = format!(r#""id":"{path}",{what},"subscriber":"{subscriber}","active":{active}"#);
+        if let Some(payload) = &self.of.payload {
+            members.extend([r#","payload":"#, payload]);
+        }
+        members
     }
 }
 

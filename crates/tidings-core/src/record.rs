@@ -5,7 +5,7 @@
 mod stored;
 
 use crate::{
-    Event, EventId, Position, Topic, Topics, limits,
+    Event, EventId, IdForm, Position, Topic, Topics, limits,
     wire::{Encoded, Framing, Shape},
 };
 use bytes::{Bytes, BytesMut};
@@ -21,6 +21,7 @@ pub struct Draft {
     cost: u32,
     encoded: Encoded,
     second: Option<Box<Encoded>>,
+    ids: IdForm,
 }
 
 impl Draft {
@@ -34,9 +35,15 @@ impl Draft {
             id: self.id,
             private: self.private,
             cost: self.cost,
-            wire: Wire::seal(self.encoded, position),
-            second: self.second.map(|encoded| Box::new(Wire::seal(*encoded, position))),
+            wire: Wire::seal(self.encoded, position, self.ids),
+            second: self.second.map(|encoded| Box::new(Wire::seal(*encoded, position, self.ids))),
         }
+    }
+
+    /// Another form of the id that it gets than the plain one.
+    #[must_use]
+    pub fn with_ids(self, ids: IdForm) -> Draft {
+        Draft { ids, ..self }
     }
 
     /// The topics; the first is the canonical one.
@@ -51,7 +58,7 @@ impl Draft {
 
     /// The id it has at a position: the publisher's, or the one minted there.
     pub fn event_id(&self, position: Position) -> EventId {
-        self.id.as_deref().map_or_else(|| position.into(), EventId::given)
+        self.id.as_deref().map_or_else(|| self.ids.id(position), EventId::given)
     }
 
     /// Bytes it will cost while it is kept; see [`Record::cost`].
@@ -64,7 +71,7 @@ impl Draft {
         let private = event.is_private();
         let (topics, event_type, id) = event.into_parts();
         let cost = cost(encoded.bytes.len(), None, &topics) as u32;
-        Draft { topics, event_type, id, private, cost, encoded, second: None }
+        Draft { topics, event_type, id, private, cost, encoded, second: None, ids: IdForm::PLAIN }
     }
 
     /// An event of the hub's own in two views, whose topics are the one of the first view and the one of the second (M-405).
@@ -100,20 +107,24 @@ struct Wire {
 }
 
 impl Wire {
-    fn seal(mut encoded: Encoded, position: Position) -> Wire {
+    fn seal(mut encoded: Encoded, position: Position, ids: IdForm) -> Wire {
         if let Some(at) = encoded.id_at {
             let at = at as usize;
-            encoded.bytes[at..at + Position::ID_LEN].copy_from_slice(&position.id_bytes());
+            encoded.bytes[at..at + Position::ID_LEN].copy_from_slice(&ids.bytes(position));
         }
         let Encoded { bytes, start, data_start, data_end, data_lines, .. } = encoded;
         Wire { bytes: bytes.freeze(), start, data_start, data_end, data_lines }
     }
 
+    /// The id is the last line: after the data, and before the blank line and the end of the chunk.
+    fn id_at(&self) -> usize {
+        self.data_end as usize + "\nid: ".len()
+    }
+
     /// The same without its place; `minted` if the id in it is the log's.
     fn unseal(&self, minted: bool) -> Encoded {
         let Wire { start, data_start, data_end, data_lines, .. } = *self;
-        // The id is the last line: after the data, and before the blank line and the end of the chunk.
-        let id_at = minted.then(|| data_end + "\nid: ".len() as u32);
+        let id_at = minted.then(|| self.id_at() as u32);
         Encoded { bytes: BytesMut::from(&self.bytes[..]), start, data_start, data_end, data_lines, id_at }
     }
 
@@ -211,7 +222,10 @@ impl Record {
 
     /// The id on the wire: the publisher's, or the minted one.
     pub fn id(&self) -> EventId {
-        self.id.as_deref().map_or_else(|| self.position.into(), EventId::given)
+        let at = self.wire.id_at();
+        let minted = || self.wire.bytes.get(at..at + Position::ID_LEN).and_then(|id| id.try_into().ok());
+        // In the form it was minted in, whatever that of the hub is now.
+        self.id.as_deref().map_or_else(|| minted().map_or_else(|| self.position.into(), EventId::minted), EventId::given)
     }
 
     /// Whether only readers with a grant may have it.
@@ -244,7 +258,7 @@ impl Record {
         let (topics, event_type, id) = (self.topics.clone(), self.event_type.clone(), self.id.clone());
         let encoded = self.wire.unseal(id.is_none());
         let second = self.second.as_ref().map(|wire| Box::new(wire.unseal(id.is_none())));
-        Draft { topics, event_type, id, private, cost, encoded, second }
+        Draft { topics, event_type, id, private, cost, encoded, second, ids: IdForm::PLAIN }
     }
 
     /// Its bytes on a connection, in the first view.

@@ -7,6 +7,7 @@ use crate::{
     matcher::{Kind, below},
     names::{Name, Names},
     pattern::line,
+    template::{Template, Templates},
 };
 use slab::Slab;
 use std::sync::Arc;
@@ -23,8 +24,7 @@ pub(crate) struct Routes {
     /// Templates and URL patterns, each once however many feeds ask for it.
     patterns: Slab<Pattern>,
     numbers: Map<TopicMatcher, u32>,
-    /// Templates by what a topic must begin with.
-    templates: Heads,
+    templates: Templates,
     /// URL patterns by what a URL must begin with; a hub has one base.
     urls: Vec<Urls>,
 }
@@ -51,7 +51,7 @@ impl Routes {
             longest_prefix: 0,
             patterns: Slab::new(),
             numbers: crate::map(seed),
-            templates: Heads::new(),
+            templates: Templates::new(),
             urls: Vec::new(),
         }
     }
@@ -79,7 +79,7 @@ impl Routes {
         let number = self.patterns.insert(Pattern { matcher: matcher.clone(), feeds: Vec::from([feed]) }) as u32;
         self.numbers.insert(matcher.clone(), number);
         match &matcher.0 {
-            Kind::Template(template) => self.templates.insert(template.head(), number),
+            Kind::Template(template) => self.templates.insert(template, number),
             Kind::Pattern(pattern) => {
                 let at = self.urls.iter().position(|urls| urls.base == *pattern.base()).unwrap_or_else(|| {
                     self.urls.push(Urls { base: pattern.base().clone(), count: 0, heads: Heads::new() });
@@ -124,7 +124,7 @@ impl Routes {
         self.numbers.remove(matcher);
         self.patterns.remove(number as usize);
         match &matcher.0 {
-            Kind::Template(template) => self.templates.remove(template.head(), number),
+            Kind::Template(template) => self.templates.remove(template, number),
             Kind::Pattern(pattern) => self.urls.retain_mut(|urls| {
                 if urls.base == *pattern.base() {
                     urls.heads.remove(pattern.head(), number);
@@ -163,7 +163,14 @@ impl Routes {
     }
 
     fn asking_by_pattern(&self, name: Name<'_>, mut visit: impl FnMut(u32)) {
-        self.templates.visit(name.as_str(), |number| self.ask(number, name, &mut visit));
+        self.templates.visit(name.as_str(), |number| self.patterns[number as usize].feeds.iter().copied().for_each(&mut visit));
+        // Only a template's own text (M-203) has a brace.
+        if name.as_str().contains('{')
+            && let Some(template) = Template::parse(name.as_str())
+            && let Some(&number) = self.numbers.get(&TopicMatcher(Kind::Template(Arc::new(template))))
+        {
+            self.patterns[number as usize].feeds.iter().copied().for_each(&mut visit);
+        }
         for urls in &self.urls {
             name.is_url(&urls.base, |url| {
                 urls.heads.visit(&line(url), |number| self.ask(number, name, &mut visit));
@@ -269,6 +276,18 @@ mod tests {
             prop_assert!(has || !matcher.matches(&topic));
             prop_assert!(!decides || has == matcher.matches(&topic));
         }
+    }
+
+    /// M-203: a template finds its own text, which the index of templates does not lead to; one that only begins so is another's.
+    #[test]
+    fn a_template_finds_its_own_text() {
+        let patterns = patterns();
+        let mut routes = Routes::new(1);
+        for (feed, text) in ["~a/{b}", "~a/{c}", "~a/{+b}", "=a/{b}", "~{x}"].into_iter().enumerate() {
+            routes.insert(feed as u32, &Matchers::from(matcher(text, &patterns)));
+        }
+        let of = |name: &str| found(&routes, &[Topic::parse(name).unwrap()]);
+        assert_eq!([of("a/{b}"), of("a/{c}"), of("a/{b"), of("a/x")], [vec![0, 3], vec![1], vec![], vec![0, 1, 2]]);
     }
 
     /// A topic is parsed as a URL once for all that may want it, and not at all if nobody asks for URLs.

@@ -3,9 +3,11 @@
 //!
 //! It knows one template and one name, neither who asks nor how many templates there are.
 
+mod index;
 mod run;
 
 use crate::limits;
+pub(crate) use index::Templates;
 use std::{cmp, hash};
 
 /// A template and the steps that match it. Two are equal if their texts are.
@@ -24,7 +26,16 @@ pub(crate) struct Template {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Step {
     /// These bytes, and nothing else.
-    Literal { from: u16, to: u16 },
+    Literal {
+        from: u16,
+        to: u16,
+    },
+    Expression(Expression),
+}
+
+/// What stands between braces, without the names.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Expression {
     /// Any number of characters of a class. An expression whose separator is in its class is no more than that.
     Run(Class),
     /// Nothing, or this character and then any number of characters of a class.
@@ -34,7 +45,7 @@ enum Step {
 }
 
 /// What a variable may stand for: characters, and percent-encoded octets.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Class {
     /// Of reserved characters too; then `equals` says nothing.
     reserved: bool,
@@ -69,15 +80,21 @@ impl Template {
                 steps.push(Step::Literal { from: at as u16, to: (at + start) as u16 });
             }
             let end = expression.find('}')?;
-            let step = expression_step(&expression[..end])?;
+            let of = parse_expression(&expression[..end])?;
+            let step = Step::Expression(of);
             // Any number, and again any number: one step does for both.
-            if !(matches!(step, Step::Run(_)) && steps.last() == Some(&step)) {
+            if !(matches!(of, Expression::Run(_)) && steps.last() == Some(&step)) {
                 steps.push(step);
             }
             rest = &expression[end + 1..];
         }
         check_literal(rest)?;
         Some(Template { text: text.into(), head: head as u16, tail: rest.len() as u16, steps: steps.into() })
+    }
+
+    /// Bytes that it takes.
+    pub(crate) fn memory(&self) -> usize {
+        size_of::<Template>() + self.text.len() + size_of_val(&*self.steps)
     }
 
     pub(crate) fn text(&self) -> &str {
@@ -91,6 +108,23 @@ impl Template {
 
     fn tail(&self) -> &str {
         &self.text[self.text.len() - usize::from(self.tail)..]
+    }
+
+    /// All of it: the bytes in front, and each expression with the bytes that follow it.
+    fn parts(&self) -> Vec<(Option<Expression>, &[u8])> {
+        let mut parts = vec![(None, self.head().as_bytes())];
+        for step in &self.steps {
+            match *step {
+                Step::Expression(expression) => parts.push((Some(expression), &[])),
+                // Two literals never follow each other, and none comes first.
+                Step::Literal { from, to } => {
+                    let literal = &self.text.as_bytes()[from.into()..to.into()];
+                    parts.last_mut().into_iter().for_each(|part| part.1 = literal);
+                }
+            }
+        }
+        parts.last_mut().into_iter().for_each(|part| part.1 = self.tail().as_bytes());
+        parts
     }
 
     /// Whether a name is the template's own text, or one of its expansions as M-218 has it. The time is bounded by the product of both lengths
@@ -150,8 +184,7 @@ fn is_literal(c: char) -> bool {
     }
 }
 
-/// What stands between braces.
-fn expression_step(text: &str) -> Option<Step> {
+fn parse_expression(text: &str) -> Option<Expression> {
     let (operator, variables) = match text.as_bytes().first()? {
         operator @ (b'+' | b'#' | b'.' | b'/' | b';' | b'?' | b'&') => (*operator, &text[1..]),
         _ => (0, text),
@@ -169,10 +202,10 @@ fn expression_step(text: &str) -> Option<Step> {
         _ => b',',
     };
     Some(match operator {
-        0 | b'+' => Step::Run(class),
-        first if count == 1 && !exploded || class.has(separator) => Step::Begun { first, class },
-        first if exploded => Step::Begun { first, class: Class { and: Some(separator), ..class } },
-        first => Step::List { first, class, separator, more: count - 1 },
+        0 | b'+' => Expression::Run(class),
+        first if count == 1 && !exploded || class.has(separator) => Expression::Begun { first, class },
+        first if exploded => Expression::Begun { first, class: Class { and: Some(separator), ..class } },
+        first => Expression::List { first, class, separator, more: count - 1 },
     })
 }
 

@@ -2,7 +2,7 @@
 //!
 //! It knows bytes. Who receives them, when, and over which socket is decided elsewhere.
 
-use crate::{Event, Position};
+use crate::{Event, EventId, Position};
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// How bytes are put on a connection. Exhaustive on purpose: who takes bytes apart has to know every way.
@@ -215,36 +215,36 @@ pub fn frame(framing: Framing, stream: &[u8]) -> Bytes {
 
 /// The first bytes of a stream: a comment, so that proxies start their clocks and `open` fires (S-27), this connection's `retry`
 /// (S-41), and with priming the cursor of the place where the stream starts (S-13, N-13a).
-pub fn opening(retry_ms: u32, prime: Option<Position>) -> String {
+pub fn opening(retry_ms: u32, prime: Option<EventId>) -> String {
     let mut text = format!(": ok\nretry: {retry_ms}\n");
-    if let Some(position) = prime {
-        put_prime(&mut text, position);
+    if let Some(id) = prime {
+        put_prime(&mut text, &id);
     }
     text
 }
 
 /// The last bytes of a planned end: the cursor moved forward if priming is on, then a bare `retry` line (S-43).
-pub fn ending(retry_ms: u32, prime: Option<Position>) -> String {
+pub fn ending(retry_ms: u32, prime: Option<EventId>) -> String {
     let mut text = String::new();
-    if let Some(position) = prime {
-        put_prime(&mut text, position);
+    if let Some(id) = prime {
+        put_prime(&mut text, &id);
     }
     text + &format!("retry: {retry_ms}\n")
 }
 
 /// A cursor by itself, for a client that has everything up to a place without an event there (N-13a).
-pub fn prime(position: Position) -> String {
+pub fn prime(id: &EventId) -> String {
     let mut text = String::new();
-    put_prime(&mut text, position);
+    put_prime(&mut text, id);
     text
 }
 
-fn put_prime(text: &mut String, position: Position) {
-    text.extend(["id: ", &position.to_string(), "\n\n"]);
+fn put_prime(text: &mut String, id: &EventId) {
+    text.extend(["id: ", id.as_str(), "\n\n"]);
 }
 
-/// The event that says that events are missing (N-14). `resume_at` is the position before the first event that follows.
-pub fn gap(requested: &str, earliest: Option<&str>, reason: GapReason, resume_at: Position) -> String {
+/// The event that says that events are missing (N-14). `resume_at` is the id of the place before the first event that follows.
+pub fn gap(requested: &str, earliest: Option<&str>, reason: GapReason, resume_at: &EventId) -> String {
     let data = serde_json::json!({ "requested": requested, "earliest": earliest, "reason": reason.as_str() });
     format!("event: {GAP_TYPE}\ndata: {data}\nid: {resume_at}\n\n")
 }
@@ -315,16 +315,16 @@ mod tests {
     #[test]
     fn bytes_of_the_hub() {
         let at = Position { epoch: Epoch(1), sequence: 2 };
-        assert_eq!(opening(2500, Some(at)), ": ok\nretry: 2500\nid: #00000001-0000000000000002\n\n");
+        assert_eq!(opening(2500, Some(at.into())), ": ok\nretry: 2500\nid: #00000001-0000000000000002\n\n");
         assert_eq!(opening(2500, None), ": ok\nretry: 2500\n");
-        assert_eq!(ending(9, Some(at)), "id: #00000001-0000000000000002\n\nretry: 9\n");
+        assert_eq!(ending(9, Some(at.into())), "id: #00000001-0000000000000002\n\nretry: 9\n");
         assert_eq!(ending(9, None), "retry: 9\n");
         assert_eq!(
-            gap("we\"ird\n", Some("urn:1"), GapReason::Evicted, at),
+            gap("we\"ird\n", Some("urn:1"), GapReason::Evicted, &at.into()),
             "event: tidings.gap\ndata: {\"earliest\":\"urn:1\",\"reason\":\"evicted\",\"requested\":\"we\\\"ird\\n\"}\nid: #00000001-0000000000000002\n\n"
         );
         assert_eq!(
-            gap("", None, GapReason::Lost, at),
+            gap("", None, GapReason::Lost, &at.into()),
             "event: tidings.gap\ndata: {\"earliest\":null,\"reason\":\"lost\",\"requested\":\"\"}\nid: #00000001-0000000000000002\n\n"
         );
         assert_eq!(&frame(Framing::Chunked, HEARTBEAT.as_bytes())[..], b"5\r\n: hb\n\r\n");

@@ -18,17 +18,20 @@ mod stream;
 mod system;
 mod tally;
 mod target;
+mod tokens;
 mod watcher;
 mod worker;
 
 use crate::Failure;
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, parser::ValueSource, value_parser};
 use load::{Load, Share};
 use modes::Run;
 use progress::Progress;
-use std::{cell::RefCell, time::Duration};
+use std::{cell::RefCell, path::PathBuf, time::Duration};
 use system::Family;
 use target::Target;
+use tidings::Algorithm;
+use tokens::Tokens;
 
 const ABOUT: &str = "Put load on a server of event streams, and check every event";
 const EXAMPLES: &str = "\
@@ -40,7 +43,7 @@ Modes:
   slow     like fanout, while --stalled percent of the subscribers read nothing
   replay   --events are published, then everybody asks for the last --behind of them
   soak     like fanout, with memory once a second
-  publish  no subscriber; with --batch N requests of N events
+  publish  no subscriber, or with --subscribers so many who are to get nothing; with --batch N requests of N events
 
 Examples:
   tidings bench fanout http://127.0.0.1:4680 --subscribers 1000 --rate 40 --duration 10s --pid $(pidof tidings)
@@ -78,13 +81,24 @@ pub(crate) fn command() -> Command {
         .arg(number("in-flight", "16", "Without --rate: events on their way at once (closed loop)"))
         .arg(duration("warmup", "2s", "Before anything is counted"))
         .arg(duration("duration", "10s", "What is counted"))
-        .arg(text("topic", "TEMPLATE", "Topic; {i} is the subscriber's number, and gives each one of its own"))
+        .arg(text(
+            "topic",
+            "TEMPLATE",
+            "Topic; {i} is the subscriber's number, and gives each one of its own; {n} is the event's, for publish",
+        ))
         .arg(text("subscribe", "TEMPLATE", "Path to subscribe at").default_value("/subscribe/{topic}"))
         .arg(text("publish", "TEMPLATE", "Path to publish to").default_value("/publish/{topic}"))
         .arg(text("body", "TEMPLATE", "Body of a publish").default_value("{payload}"))
         .arg(text("header", "LINE", "Header field of every request").action(ArgAction::Append))
         .arg(text("subscribe-header", "LINE", "Header field of subscriptions").action(ArgAction::Append))
         .arg(text("publish-header", "LINE", "Header field of publishes").action(ArgAction::Append))
+        .arg(text("tokens", "FILE", "Tokens of subscribers, one a line").value_parser(value_parser!(PathBuf)).conflicts_with("token-key"))
+        .arg(
+            text("token-key", "FILE", "Sign a token of Mercure 0.x for each subscriber, and one for publishers, with this key")
+                .value_parser(value_parser!(PathBuf)),
+        )
+        .arg(text("token-alg", "ALG", "How to sign").default_value("HS256").value_parser(|name: &str| name.parse::<Algorithm>()))
+        .arg(text("token-grant", "TEMPLATE", "What such a token lets its subscriber receive; {i} is its number").default_value("*"))
         .arg(number("connecting", "512", "Connections being opened at once"))
         .arg(text("pid", "PID", "Process of the server, to be measured").action(ArgAction::Append).value_parser(value_parser!(u32)))
         .arg(number("batch", "1", "publish: events of one request, as JSON lines"))
@@ -129,7 +143,11 @@ pub(crate) fn run(matches: ArgMatches) -> Result<(), Failure> {
         subscribe_headers: lines(["header", "subscribe-header"]),
         publish_headers: lines(["header", "publish-header"]),
         batch: (batch > 1).then(|| "/publish".into()),
+        tokens: tokens(&matches)?,
     };
+    if target.fresh_topics() && mode != "publish" {
+        return Err(Failure::Usage("--topic with {n} is for the mode publish: nobody can wait for topics that nobody has heard of".into()));
+    }
     let files = tidings::serve::raise_open_files_limit().ok().flatten();
     let fitting = files.map_or(PER_PROCESS_MAX, |files| (files.saturating_sub(RESERVE) as usize).clamp(1, PER_PROCESS_MAX));
     let pids: Vec<u32> = matches.get_many("pid").into_iter().flatten().copied().collect();
@@ -138,8 +156,9 @@ pub(crate) fn run(matches: ArgMatches) -> Result<(), Failure> {
     if rate.is_some_and(|rate| !(1e-3..=1e9).contains(&rate)) {
         return Err(Failure::Usage("--rate: events a second, more than none".into()));
     }
+    let is_given = |name: &str| matches.value_source(name) == Some(ValueSource::CommandLine);
     let run = Run {
-        subscribers: if mode == "publish" { 0 } else { number("subscribers") },
+        subscribers: if mode == "publish" && !is_given("subscribers") { 0 } else { number("subscribers") },
         publishers: number("publishers").clamp(1, 256),
         size: number("size").max(stamp::LEN),
         rate,
@@ -180,5 +199,14 @@ pub(crate) fn run(matches: ArgMatches) -> Result<(), Failure> {
         Ok(())
     } else {
         Err(Failure::Running("events were missing, repeated, out of order or announced as lost, or streams ended or were refused".into()))
+    }
+}
+
+fn tokens(matches: &ArgMatches) -> Result<Tokens, Failure> {
+    let file = |name: &str| matches.get_one::<PathBuf>(name);
+    match (file("tokens"), file("token-key"), matches.get_one::<Algorithm>("token-alg"), matches.get_one::<String>("token-grant")) {
+        (Some(file), ..) => Tokens::read(file),
+        (None, Some(key), Some(&algorithm), Some(grant)) => Tokens::minted(key, algorithm, grant),
+        _ => Ok(Tokens::default()),
     }
 }

@@ -168,8 +168,7 @@ fn log_commands() -> Command {
     let flag = |name: &'static str, help: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
     let config = Arg::new("config").long("config").value_name("FILE").value_parser(value_parser!(PathBuf)).env("TIDINGS_CONFIG");
     let config = config.help("The hub's TOML file, if it has rules for prefixes: they say what outlives retention").hide_env_values(true);
-    let bare = |name: &'static str, about: &'static str| Command::new(name).about(about).arg(directory());
-    let command = |name: &'static str, about: &'static str| bare(name, about).arg(config.clone());
+    let command = |name: &'static str, about: &'static str| Command::new(name).about(about).arg(directory()).arg(config.clone());
     let topic = Arg::new("topic").long("topic").value_name("TOPIC").action(ArgAction::Append);
     let since = Arg::new("since").long("since").value_name("TIME").value_parser(quantity::parse_moment);
     let compact =
@@ -190,7 +189,10 @@ fn log_commands() -> Command {
                 .arg(flag("publishable", "As POST /publish takes them: without the ids and times that the hub gave")),
         )
         .subcommand(compact)
-        .subcommand(bare("new-epoch", "Begin a new log with its events, after a restore; readers are told. On a stopped log"))
+        .subcommand(
+            command("new-epoch", "Begin a new log with its events, after a restore; readers are told. On a stopped log")
+                .arg(flag("without-damaged", "Leave out what cannot be read: the new log does not tell of it")),
+        )
 }
 
 fn hub_args(command: Command) -> Command {
@@ -275,7 +277,6 @@ fn log_command(mut matches: ArgMatches) -> Result<(), Failure> {
     let settings = match &*name {
         "compact" => Some(resolve(&mut matches, retention())?),
         // A look needs no other settings, and must not fail for them.
-        "new-epoch" => None,
         _ if matches.get_one::<PathBuf>("config").is_some() => Some(resolve(&mut matches, [].iter())?),
         _ => None,
     };
@@ -294,7 +295,14 @@ fn log_command(mut matches: ArgMatches) -> Result<(), Failure> {
             let options = settings.disk().map_err(Failure::Usage)?;
             options.map_or(Ok(()), |(_, options)| log::compact(&directory, options))
         }
-        _ => log::new_epoch(&directory),
+        _ => {
+            let without_damaged = matches.get_flag("without-damaged");
+            let hub = settings.map(|mut settings| {
+                (settings.disk, settings.data) = (true, Some(directory.path.clone()));
+                settings.disk().map_err(Failure::Usage)
+            });
+            log::new_epoch(&directory, hub.transpose()?.flatten().map(|(_, options)| options), without_damaged)
+        }
     }
 }
 

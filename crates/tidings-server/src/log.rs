@@ -59,7 +59,8 @@ fn reason(reason: GapReason) -> String {
 fn as_value(path: &Path, report: &LogReport) -> Value {
     let segments = report.segments.iter().map(|segment| {
         json!({
-            "file": segment.file, "first": segment.first, "last": segment.last, "bytes": segment.bytes, "indexed": segment.indexed,
+            "file": segment.file, "first": segment.first, "last": segment.last, "bytes": segment.bytes, "dead": segment.dead,
+            "indexed": segment.indexed,
             "first_at": segment.first_at.map(moment::show), "last_at": moment::show(segment.last_at),
         })
     });
@@ -101,18 +102,19 @@ fn table(path: &Path, report: &LogReport) -> String {
     if !report.segments.is_empty() {
         let _ = writeln!(
             text,
-            "\n{:<21} {:>12} {:>12} {:>10}  {:<24}  {:<24}  index",
-            "segment", "first", "last", "size", "first accepted", "last accepted"
+            "\n{:<21} {:>12} {:>12} {:>10} {:>10}  {:<24}  {:<24}  index",
+            "segment", "first", "last", "size", "dead", "first accepted", "last accepted"
         );
     }
     for segment in &report.segments {
         let _ = writeln!(
             text,
-            "{:<21} {:>12} {:>12} {:>10}  {:<24}  {:<24}  {}",
+            "{:<21} {:>12} {:>12} {:>10} {:>10}  {:<24}  {:<24}  {}",
             segment.file,
             segment.first,
             segment.last,
             human(segment.bytes),
+            human(segment.dead),
             segment.first_at.map_or("unreadable".into(), moment::show),
             moment::show(segment.last_at),
             if segment.indexed { "yes" } else { "no" }
@@ -214,9 +216,11 @@ pub(crate) fn compact(place: &Place, options: DiskOptions) -> Result<(), Failure
     written(writeln!(io::stdout(), "{} before, {} now ({applied})", human(before), human(after)))
 }
 
-pub(crate) fn new_epoch(place: &Place) -> Result<(), Failure> {
-    let (epoch, events) = place.open().and_then(|log| log.begin_new_epoch()).map_err(stop_first)?;
-    let text = format!("epoch {:08x}, with {events} events; readers with an older cursor are told, and get all of them", epoch.0);
+pub(crate) fn new_epoch(place: &Place, hub: Option<DiskOptions>, without_damaged: bool) -> Result<(), Failure> {
+    let begun = place.open().and_then(|log| log.begin_new_epoch(hub, without_damaged)).map_err(stop_first)?;
+    let (epoch, events) = (begun.epoch.0, begun.events);
+    let left_out = if begun.damaged > 0 { format!("; left out in {} damaged places", begun.damaged) } else { String::new() };
+    let text = format!("epoch {epoch:08x}, with {events} events; readers with an older cursor are told, and get all of them{left_out}");
     written(writeln!(io::stdout(), "{text}"))
 }
 
@@ -225,6 +229,10 @@ fn stop_first(error: OpenError) -> Failure {
         OpenError::InUse { path, by } => {
             failed(format!("the log in {path} is in use by process {by}, and this changes it: stop the hub first"))
         }
+        OpenError::Damaged { path, places } => failed(format!(
+            "the log in {path} is damaged in {places} places, which nobody could be told of in a new one: tidings log verify says where, and with \
+             --without-damaged the new one begins without them"
+        )),
         other => failed(other),
     }
 }

@@ -40,14 +40,20 @@ pub struct Config {
     /// [`limits::IDEMPOTENCY_KEY_COST`] bytes of memory.
     pub idempotency_keys: usize,
 
+    /// A secret of at least [`limits::SECRET_MIN`] bytes under which the numbers of events are hidden in ids, so that nobody who has two of them
+    /// can tell how many events lie between (M-95). It must stay the same as long as the log does: ids under another are unknown.
+    pub opaque_ids: Option<Secret>,
+
     /// Silence after which a comment is sent; `None` never sends one (S-24).
     pub heartbeat: Option<Duration>,
     /// Whether it is a comment or an event (S-26).
     pub heartbeat_form: HeartbeatForm,
     /// Range of the random reconnection time told to each connection (S-41).
     pub retry: (Duration, Duration),
-    /// Age at which a stream is ended so that its client reconnects, plus or minus a fifth; `None` never ends one.
+    /// Age at which a stream is ended so that its client reconnects, spread as the next field says; `None` never ends one.
     pub max_age: Option<Duration>,
+    /// How that age is spread, so that streams opened together do not end together.
+    pub max_age_spread: AgeSpread,
     /// A connection that takes no byte for this long while some wait is closed.
     pub stalled_write: Duration,
     /// How far a live reader may fall behind, in bytes of encoded events.
@@ -153,10 +159,12 @@ impl Default for Config {
             matchers: limits::MATCHERS,
             idempotency_window: ms(limits::IDEMPOTENCY_MS),
             idempotency_keys: limits::IDEMPOTENCY_KEYS,
+            opaque_ids: None,
             heartbeat: Some(ms(limits::HEARTBEAT_MS)),
             heartbeat_form: HeartbeatForm::Comment,
             retry: (ms(limits::RETRY_RANGE_MS.0.into()), ms(limits::RETRY_RANGE_MS.1.into())),
             max_age: None,
+            max_age_spread: AgeSpread::Around,
             stalled_write: ms(limits::STALLED_WRITE_MS),
             lag_bytes: limits::LAG_BYTES,
             lag_events: limits::LAG_EVENTS,
@@ -266,6 +274,24 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Where the spread of the maximum age lies, which is [`limits::MAX_AGE_SPREAD_PERCENT`] of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum AgeSpread {
+    /// To either side of it (N-40).
+    Around,
+    /// Below it: no stream grows older than that (M-306).
+    Below,
+}
+
+impl AgeSpread {
+    /// The least and the highest age, in the unit of `age`.
+    pub(crate) fn range(self, age: u64) -> (u64, u64) {
+        let spread = age.saturating_mul(limits::MAX_AGE_SPREAD_PERCENT) / 100;
+        (age - spread, if self == AgeSpread::Around { age.saturating_add(spread) } else { age })
+    }
+}
+
 /// What a reader gets after a gap (N-14).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -351,5 +377,18 @@ impl PrefixRule {
             retention_age: None,
             keep: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// N-40, M-306.
+    #[test]
+    fn spread_of_ages() {
+        assert_eq!(AgeSpread::Around.range(600_000), (480_000, 720_000));
+        assert_eq!(AgeSpread::Below.range(600_000), (480_000, 600_000));
+        assert_eq!(AgeSpread::Around.range(u64::MAX).1, u64::MAX);
     }
 }

@@ -13,7 +13,7 @@ mod subscription;
 mod tests;
 
 use crate::{
-    Aborted, Config, EventBody, EventStore, EventStream, KeyWindow, MemoryStore, Once, StoreError,
+    Config, EventBody, EventStore, EventStream, KeyWindow, MemoryStore, Once, StoreError,
     auth::Guard,
     delivery::{Arrival, Clock, Delivery, ReadPage, Ticket},
     replay::Replay,
@@ -37,7 +37,8 @@ use std::{
 };
 pub use subscription::{Cursor, Subscription};
 use tidings_core::{
-    Draft, Event, EventId, FeedKey, Framing, GapReason, Grant, Matchers, Position, Record, Topic, TopicMatcher, UrlPatterns, limits,
+    Draft, Event, EventId, FeedKey, Framing, GapReason, Grant, IdForm, Matchers, Position, Record, Topic, TopicMatcher, UrlPatterns,
+    limits,
     shard::{CloseReason, Lag, Millis, MissingEvents, NewSubscriber, ShardConfig},
     wire,
 };
@@ -57,6 +58,7 @@ pub struct Hub(Arc<Inner>);
 
 struct Inner {
     config: Config,
+    ids: IdForm,
     /// What proves rights. It is the hub's because keys that cannot be read are a reason not to start; what it says is only asked by HTTP.
     guard: Guard,
     /// Compiled URL patterns, shared by all who ask for the same.
@@ -135,6 +137,7 @@ impl HubBuilder {
         tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let random = |error: getrandom::Error| StartError::NoRandomness(error.to_string());
         let rules = check(&config)?;
+        let ids = start::id_form(&config)?;
         let patterns = UrlPatterns::new(&config.pattern_base(), limits::URL_PATTERNS);
         let patterns = patterns.map_err(|error| StartError::Setting { name: "public_url", problem: error.to_string() })?;
         let guard = Guard::new(&config, patterns.clone()).map_err(|(name, problem)| StartError::Setting { name, problem })?;
@@ -151,7 +154,7 @@ impl HubBuilder {
         let log = Arc::new(Log::new(bounds.head, &config));
         let mut shard_configs = Vec::new();
         for _ in 0..config.shards {
-            shard_configs.push(shard_config(&config, &*store, getrandom::u64().map_err(random)?));
+            shard_configs.push(shard_config(&config, ids, &*store, getrandom::u64().map_err(random)?));
         }
         let replay = Arc::new(Replay::new(store.clone()));
         let read: Arc<ReadPage> = Arc::new(move |request| {
@@ -165,7 +168,7 @@ impl HubBuilder {
         let spread = Spread(AtomicU64::new(getrandom::u64().map_err(random)?));
         let draining = AtomicBool::new(false);
         let register = config.subscriptions.then(Arc::<Register>::default);
-        let inner = Inner { config, guard, patterns, rules, store, log, delivery, clock, counters, spread, draining, register };
+        let inner = Inner { config, ids, guard, patterns, rules, store, log, delivery, clock, counters, spread, draining, register };
         let hub = Hub(Arc::new(inner));
         hub.follow();
         if let Some(register) = &hub.0.register {
@@ -209,8 +212,9 @@ fn check(config: &Config) -> Result<Vec<(TopicMatcher, crate::PrefixRule)>, Star
     Ok(rules)
 }
 
-fn shard_config(config: &Config, store: &dyn EventStore, seed: u64) -> ShardConfig {
+fn shard_config(config: &Config, ids: IdForm, store: &dyn EventStore, seed: u64) -> ShardConfig {
     let mut shard = ShardConfig::new(store.bounds().epoch, seed);
+    shard.ids = ids;
     shard.window_bytes = config.window_bytes;
     shard.window_events = config.window_events;
     shard.heartbeat_ms = config.heartbeat.map(ms);
@@ -334,6 +338,7 @@ impl Hub {
             store_refusing: report.refusing.is_some().into(),
             store_torn_bytes: report.torn_bytes,
             store_damaged_gaps: report.damaged_gaps,
+            store_rewritten: report.rewritten,
             idempotency_keys: report.keys,
             presence: self.0.register.as_ref().map_or((0, 0), |register| register.counts()),
             shards,
@@ -451,7 +456,7 @@ impl Granted {
         }
         let (max_events, max_bytes) = inner.log.lead();
         let key = key.map(|key| key.digest(&self.scope, &events));
-        let drafts = Record::drafts(events);
+        let drafts: Vec<Draft> = Record::drafts(events).into_iter().map(|draft| draft.with_ids(inner.ids)).collect();
         let cost: usize = drafts.iter().map(Draft::cost).sum();
         if drafts.len() > 1 && (drafts.len() > max_events || cost > max_bytes) {
             return Err(PublishError::BatchTooLarge { events: max_events, bytes: max_bytes });
@@ -494,7 +499,7 @@ impl Granted {
         let inner = &*self.hub.0;
         self.ends(inner.clock.now())?;
         let after_gap = subscription.after_gap.unwrap_or(inner.config.after_gap);
-        let start = start::start(&*inner.store, &subscription.cursor, &subscription.filter(&self.grant), after_gap).await?;
+        let start = start::start(&subscription.cursor, inner.at(&subscription.filter(&self.grant), after_gap)).await?;
         Ok((start.header, start.gap.map(|gap| gap.reason)))
     }
 
@@ -511,15 +516,15 @@ impl Granted {
         let prime = subscription.prime.or(rule.and_then(|rule| rule.prime)).unwrap_or(config.prime);
         let filter = Arc::new(subscription.filter(&self.grant));
         let after_gap = subscription.after_gap.unwrap_or(config.after_gap);
-        let start = start::start(&*inner.store, &subscription.cursor, &filter, after_gap).await?;
+        let start = start::start(&subscription.cursor, inner.at(&filter, after_gap)).await?;
         let Start { after, latest_until, known, gap, header, unprimed } = start;
         if gap.is_some() {
             inner.counters.broken_cursors.fetch_add(1, Ordering::Relaxed);
         }
-        let position = Position { epoch: inner.store.bounds().epoch, sequence: after };
+        let place = inner.ids.id(Position { epoch: inner.store.bounds().epoch, sequence: after });
         let (from, to) = retry_ms(config);
         let retry = inner.spread.between(from.into(), to.into()) as u32;
-        let opening = wire::opening(retry, (prime && unprimed).then_some(position));
+        let opening = wire::opening(retry, (prime && unprimed).then_some(place));
         let feed = FeedKey { filter, framing: Framing::Plain, topics_field: subscription.topics_field };
         let mut new = NewSubscriber::new(feed, after, Bytes::from(opening));
         (new.latest_until, new.known) = (latest_until, known);
@@ -567,9 +572,8 @@ impl Granted {
     /// When a stream opened now ends, at its maximum age or before its rights do, and when those do.
     fn ends(&self, now: Millis) -> Result<Ends, SubscribeError> {
         let age = self.hub.0.config.max_age.map(|age| {
-            let age = ms(age);
-            let spread = age.saturating_mul(limits::MAX_AGE_SPREAD_PERCENT) / 100;
-            (now.plus(self.hub.0.spread.between(age - spread, age.saturating_add(spread))), CloseReason::Age)
+            let (from, to) = self.hub.0.config.max_age_spread.range(ms(age));
+            (now.plus(self.hub.0.spread.between(from, to)), CloseReason::Age)
         });
         let Some(expires_at) = self.grant.expires_at else { return Ok((age, None)) };
         let left = expires_at.checked_sub(unix_ms()).filter(|&left| left > 0).ok_or(SubscribeError::Expired)?;
@@ -589,12 +593,5 @@ impl Drop for Inner {
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hub").field("store", &self.0.store).field("delivery", &self.0.delivery).finish_non_exhaustive()
-    }
-}
-
-/// A broken-off stream is what an application sees of a reader that fell behind; both ways of reading say it alike.
-impl From<Aborted> for std::io::Error {
-    fn from(aborted: Aborted) -> Self {
-        std::io::Error::new(std::io::ErrorKind::ConnectionAborted, aborted)
     }
 }

@@ -32,8 +32,8 @@ pub mod token {
 
 pub use self::http::{HubService, PeerAddr, Refusal, ResponseBody};
 pub use config::{
-    AfterGap, Algorithm, Config, Dialects, EndStyle, Family, HeartbeatForm, Issuer, Keep, KeySource, LagPolicy, PrefixRule, Secret,
-    TokenKey,
+    AfterGap, AgeSpread, Algorithm, Config, Dialects, EndStyle, Family, HeartbeatForm, Issuer, Keep, KeySource, LagPolicy, PrefixRule,
+    Secret, TokenKey,
 };
 pub use delivery::{Aborted, EventBody, EventStream};
 pub use hub::{
@@ -41,7 +41,7 @@ pub use hub::{
 };
 pub use store::{
     Bounds, DiskOptions, DiskStore, Durability, EventStore, Finding, Follower, KeyWindow, LogDirectory, LogReport, MemoryStore,
-    MissingReport, Once, OnceKey, OpenError, PageLimits, Promises, SegmentReport, StoreError, StoreFuture, StoreReport, Verified,
+    MissingReport, NewEpoch, Once, OnceKey, OpenError, PageLimits, Promises, SegmentReport, StoreError, StoreFuture, StoreReport, Verified,
 };
 pub use tidings_core::{
     BaseError, Draft, Epoch, Event, EventError, EventId, Filter, GapReason, Grant, Item, Matchers, Message, Parser, PatternError, Position,

@@ -8,7 +8,9 @@ mod latest;
 mod memory;
 mod retention;
 
-pub use disk::{DiskOptions, DiskStore, Durability, Finding, LogDirectory, LogReport, MissingReport, OpenError, SegmentReport, Verified};
+pub use disk::{
+    DiskOptions, DiskStore, Durability, Finding, LogDirectory, LogReport, MissingReport, NewEpoch, OpenError, SegmentReport, Verified,
+};
 pub use keys::{KeyWindow, Once, OnceKey};
 pub use memory::MemoryStore;
 
@@ -72,6 +74,8 @@ pub struct StoreReport {
     pub damaged_gaps: u64,
     /// Keys of appends that are remembered (N-6).
     pub keys: u64,
+    /// Segments that were rewritten since the start, without what retention removed of them, and bytes that were written for it.
+    pub rewritten: (u64, u64),
 }
 
 /// How much to read at once.

@@ -92,6 +92,8 @@ pub(crate) struct Snapshot {
     pub(crate) store_refusing: u64,
     pub(crate) store_torn_bytes: u64,
     pub(crate) store_damaged_gaps: u64,
+    /// Segments that were rewritten, and bytes written for it.
+    pub(crate) store_rewritten: (u64, u64),
     pub(crate) idempotency_keys: u64,
     /// Subscriptions that presence tells of, and changes of them that wait to be published.
     pub(crate) presence: (u64, u64),
@@ -160,6 +162,8 @@ impl Collector for Snapshot {
                 "Attempts to fetch a JWK Set that failed; the old keys serve on for a day",
                 load(&self.tokens.key_set_failures),
             ),
+            ("store_rewritten_segments", "Parts of the log rewritten without what retention removed of them", self.store_rewritten.0),
+            ("store_rewritten_bytes", "Bytes written for that", self.store_rewritten.1),
             ("shard_failures", "Shards that failed and were rebuilt", self.shard_failures),
         ];
         for (name, help, value) in counters {

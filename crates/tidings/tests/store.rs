@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tempfile::TempDir;
 use tidings::{
@@ -418,6 +418,27 @@ async fn what_is_known_to_be_gone_is_no_news() {
         assert_eq!(lost(&store.floors()).await, None);
     })
     .await;
+}
+
+/// In memory events age while nothing is published, too: a reader gets none that is too old, and is told.
+#[tokio::test]
+async fn events_age_in_an_idle_store() {
+    let mut rule = PrefixRule::new("short");
+    rule.retention_age = Some(Duration::from_millis(50));
+    let store = MemoryStore::with_prefixes(1 << 20, 100, &[rule]).unwrap();
+    append(&store, &["short", "long"]).await;
+    wait_until_gone(&store).await;
+    assert_eq!(read(&store, 0, "long").await.0, [2]);
+    assert_eq!(store.missing_after(0, &filter("short")).await.unwrap(), Some(GapReason::Evicted));
+    assert_eq!(store.missing_after(0, &filter("long")).await.unwrap(), None);
+}
+
+async fn wait_until_gone(store: &MemoryStore) {
+    let began = Instant::now();
+    while !read(store, 0, "short").await.0.is_empty() {
+        assert!(began.elapsed() < Duration::from_secs(20), "it is there still");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// Z-30: the newest event of a topic and type stays until it is replaced, and one without data takes it back.

@@ -315,3 +315,43 @@ async fn refuses_to_start() {
          make one with `openssl rand -base64 48`"
     );
 }
+
+/// M-23, M-79, N-40: what the patterns of a connection take together is bounded: too many in a token make it invalid, too many in a request,
+/// or in both together, make that a bad one.
+#[tokio::test]
+async fn compiled_patterns() {
+    let service = hub(|_| {});
+    // About 18 kB each, so thirty are under half of the bound.
+    let pattern = |n: usize| format!("/{n}/((?:a|b)*a(?:a|b){{7}})");
+    let token = |n: usize| {
+        let topics: Vec<Value> = (0..n).map(|n| json!({ "match": pattern(n), "match_type": "urlpattern" })).collect();
+        let details = json!([{ "type": "https://mercure.rocks/authorization-detail", "actions": ["subscribe"], "topics": topics }]);
+        eight(SUBSCRIBER, "subscribe", &[], &json!({ "authorization_details": details }))
+    };
+    let asked = |n: usize| (0..n).map(|n| format!("&match_urlpattern={}", pattern(100 + n))).collect::<String>().replace('+', "%2B");
+    for (in_token, in_request, status, challenge) in [
+        (1, 30, 200, None),
+        (30, 1, 200, None),
+        (1, 70, 400, None),
+        (30, 70, 400, None),
+        (40, 40, 400, None),
+        (70, 1, 401, Some(INVALID)),
+        (40, 1, 200, None),
+        (1, 40, 200, None),
+    ] {
+        let head = format!("GET /.well-known/mercure?{}\nAuthorization: Bearer {}", asked(in_request), token(in_token));
+        let mut answer = send(&service, &head, "").await;
+        assert_eq!((answer.status, answer.challenge.as_deref()), (status, challenge), "{in_token} and {in_request}");
+        if status == 400 {
+            let text = wait_for(&mut answer.body, "}").await;
+            assert!(text.contains("may take at most 1048576 bytes when compiled"), "{text}");
+        }
+    }
+    // Templates count too, and so does a body (M-16).
+    let templates = |n: usize| vec![format!("topic={}", "{a}b".repeat(1_000)); n].join("&");
+    for (n, status) in [(20, 200), (200, 400)] {
+        let head = "QUERY /.well-known/mercure\nContent-Type: application/x-www-form-urlencoded\nAuthorization: Bearer ";
+        let answer = send(&service, &format!("{head}{}", token(1)), &templates(n)).await;
+        assert_eq!(answer.status, status, "{n} templates");
+    }
+}

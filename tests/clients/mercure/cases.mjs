@@ -1,78 +1,15 @@
 // Clients of the Mercure protocol, unmodified, against a hub: publishing, private updates by cookie and header, resuming, presence.
-import { spawn } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import http from 'node:http';
 import { join } from 'node:path';
-import { EventSource } from 'eventsource';
 import { check, until } from '../harness/deadline.mjs';
-import { accessToken, legacyToken, PUBLISHER, startMercureHub } from './hub.mjs';
+import { adminForm, adminList } from './admin.mjs';
+import { accessToken, legacyToken, PUBLISHER } from './hub.mjs';
+import { presence, privately, resume, resumePolyfill } from './readers.mjs';
+import { bearer, checkIds, finished, publish, query, reader, stage, start, waitSubscribed, witness } from './stage.mjs';
 
 const folder = import.meta.dirname;
 const python = join(folder, '.venv/bin/python');
-
-/** Runs `play` with a hub and a topic of its own. */
-async function stage(directives, play) {
-  const hub = await startMercureHub(directives);
-  try {
-    return await play(hub, `https://clients.example/${Math.random().toString(36).slice(2)}`);
-  } finally {
-    await hub.kill();
-  }
-}
-
-/** Runs a program to its end, or until `enough`; the lines of JSON that it printed. */
-function start(command) {
-  const child = spawn(command[0], command.slice(1), { stdio: ['ignore', 'pipe', 'pipe'] });
-  const running = { lines: [], errors: '', code: undefined, kill: () => child.kill('SIGKILL') };
-  let rest = '';
-  child.stdout.on('data', (text) => {
-    const parts = (rest + text).split('\n');
-    rest = parts.pop();
-    running.lines.push(...parts.map((line) => JSON.parse(line)));
-  });
-  child.stderr.on('data', (text) => (running.errors += text));
-  child.on('error', (error) => (running.errors += error));
-  child.on('close', (code) => (running.code = code ?? -1));
-  return running;
-}
-
-async function finished(command) {
-  const running = start(command);
-  await until(`${command[0]} ends`, () => running.code !== undefined, { ms: 60_000 });
-  check(running.code === 0, `${command[0]} ended with ${running.code}: ${running.errors.slice(-1500)}`);
-  return running.lines;
-}
-
-/** npm `eventsource` with a token in the header or the cookie: what it showed, and the heads that it got. */
-function reader(url, headers) {
-  const seen = { events: [], heads: [], open: false };
-  const source = new EventSource(url, {
-    fetch: async (input, init) => {
-      const answer = await fetch(input, { ...init, headers: { ...init.headers, ...headers } });
-      seen.heads.push(answer);
-      return answer;
-    },
-  });
-  source.addEventListener('open', () => (seen.open = true));
-  for (const type of ['message', 'kind', 'mercure']) {
-    source.addEventListener(type, ({ type, lastEventId, data }) => seen.events.push({ type, id: lastEventId, data }));
-  }
-  seen.close = () => source.close();
-  seen.opened = () => until('the stream is open', () => seen.open, { seen: () => seen.heads.map((head) => head.status).join(' ') });
-  seen.shows = (count) => until(`${count} events`, () => seen.events.length >= count, { seen: () => JSON.stringify(seen.events) });
-  return seen;
-}
-
-const bearer = (token) => ({ Authorization: `Bearer ${token}` });
-const query = (fields) => new URLSearchParams(fields).toString();
-
-/** Publishes with the hub's own form, as any HTTP client would. */
-async function publish(hub, token, fields) {
-  const answer = await fetch(hub.mercure, { method: 'POST', headers: bearer(token), body: new URLSearchParams(fields) });
-  const id = (await answer.text()).trim();
-  check(answer.status === 200, `publishing answered ${answer.status}: ${id}`);
-  return id;
-}
 
 /** A publisher of dialect 7: what it published arrives under the ids that it was answered, private updates only where they are granted. */
 const publisher = (command, privately, { fields = true } = {}) => () =>
@@ -125,53 +62,7 @@ async function consumer() {
   });
 }
 
-/** Dialect 8: tokens of `jose`, private updates by header and by cookie, and resuming where the stream was left. */
-const eight = (headers) => () =>
-  stage('', async (hub, topic) => {
-    const token = await accessToken('publish', [{ match: '*' }]);
-    const grant = await accessToken('subscribe', [{ match: `${topic}/:id`, match_type: 'urlpattern' }]);
-    const url = `${hub.mercure}?${query({ match_urlpattern: `${topic}/:id` })}`;
-    const update = (data) => publish(hub, token, [['topic', `${topic}/1`], ['data', data], ['private', 'on']]);
-    const live = reader(url, headers(grant));
-    await live.opened();
-    const ids = [await update('1'), await update('2'), await update('3')];
-    await live.shows(3);
-    live.close();
-    const resumed = reader(`${url}&${query({ last_event_id: ids[0] })}`, headers(grant));
-    await resumed.shows(2);
-    resumed.close();
-    check(live.events.map(({ id }) => id).join(' ') === ids.join(' '), `live ${JSON.stringify(live.events)}`);
-    check(resumed.events.map(({ id }) => id).join(' ') === ids.slice(1).join(' '), `resumed ${JSON.stringify(resumed.events)}`);
-    const begins = resumed.heads[0].headers.get('mercure-last-event-id');
-    check(begins === ids[0], `Mercure-Last-Event-ID: ${begins}, expected ${ids[0]}`);
-    return '3 private updates, 2 after resuming';
-  });
-
-/** Dialect 8: presence events with the payload of the token, and the API. */
-async function presence() {
-  return stage('', async (hub, topic) => {
-    const watched = `/.well-known/mercure/subscriptions/exact/${encodeURIComponent(topic)}`;
-    const watch = await accessToken('subscribe', [{ match: '*' }]);
-    const watcher = reader(`${hub.mercure}?${query({ match_urlpattern: `${watched}/:subscriber` })}`, bearer(watch));
-    await watcher.opened();
-    const token = await accessToken('subscribe', [{ match: topic }], { payload: { user: 'Ada' } });
-    const subscriber = reader(`${hub.mercure}?${query({ match: topic })}`, bearer(token));
-    await subscriber.opened();
-    await watcher.shows(1);
-    const listed = await (await fetch(`${hub.url}${watched}`, { headers: bearer(watch) })).json();
-    subscriber.close();
-    await watcher.shows(2);
-    watcher.close();
-    const [came, left] = watcher.events.map(({ data }) => JSON.parse(data));
-    check(came.active === true && left.active === false && came.id === left.id, `told ${JSON.stringify([came, left])}`);
-    check(watcher.events.every(({ type }) => type === 'mercure'), `types ${watcher.events.map(({ type }) => type)}`);
-    check(came.payload?.user === 'Ada' && came.match === topic, `told ${JSON.stringify(came)}`);
-    check(listed.subscriptions.some(({ id }) => id === came.id), `listed ${JSON.stringify(listed)}`);
-    return 'came, listed, left';
-  });
-}
-
-/** A page with Symfony's stream element: public streams, and private ones by the cookie that came with the page. */
+/** A page with Symfony's stream element, and the cookie that Symfony makes for it: public and private streams, resumed after a cut. */
 async function turbo(chromium) {
   const files = { '/': join(folder, 'ux-turbo.html') };
   const site = http.createServer(async (request, answer) => {
@@ -183,25 +74,34 @@ async function turbo(chromium) {
   await new Promise((resolve) => site.listen(0, '127.0.0.1', resolve));
   const origin = `http://127.0.0.1:${site.address().port}`;
   try {
-    return await stage(`cors_origins ${origin}`, async (hub, topic) => {
+    return await stage(`cors_origins ${origin}`, async (hub, topic, proxy) => {
       // Cookies do not know ports: the page's site and the hub share this one.
-      site.cookie = `mercureAuthorization=${await legacyToken('subscribe', [topic])}; Path=/.well-known/mercure; HttpOnly; SameSite=Strict`;
-      const { page } = await chromium.page(`${origin}/`);
+      const grant = await legacyToken('subscribe', [topic]);
+      [{ cookie: site.cookie }] = await finished(['php', join(folder, 'cookie.php'), hub.behind, origin, grant]);
+      const { page } = await chromium.page('about:blank');
+      const streamed = await witness(page);
+      await page.goto(`${origin}/`);
       await page.evaluate((src) => {
         const element = document.createElement('turbo-mercure-stream-source');
         element.setAttribute('src', src);
         element.setAttribute('private', '');
         document.body.append(element);
-      }, `${hub.mercure}?${query({ topic })}`);
-      await until('the element is connected', () => page.evaluate(() => document.querySelector('[connected]') !== null));
+      }, `${hub.behind}?${query({ topic })}`);
+      await waitSubscribed(hub, topic);
       const token = await legacyToken('publish', ['*']);
       const stream = (text) => `<turbo-stream action="append" target="shown"><template><p>${text}</p></template></turbo-stream>`;
-      await publish(hub, token, [['topic', topic], ['data', stream('public')]]);
-      await publish(hub, token, [['topic', topic], ['data', stream('private')], ['private', 'on']]);
+      const update = (text, fields = []) => publish(hub, token, [['topic', topic], ['data', stream(text)], ...fields]);
+      const ids = [await update('public'), await update('private', [['private', 'on']])];
       const shown = () => page.evaluate(() => [...document.querySelectorAll('#shown p')].map((p) => p.textContent).join(' '));
       await until('both updates on the page', async () => (await shown()) === 'public private');
+      proxy.refusing = true;
+      proxy.reset();
+      ids.push(await update('while'), await update('cut', [['private', 'on']]));
+      proxy.refusing = false;
+      await until('what came meanwhile on the page', async () => (await shown()) === 'public private while cut');
+      checkIds(streamed.events, ids);
       await page.context().close();
-      return 'public and private, by cookie';
+      return 'public and private, by the cookie of Symfony, resumed after a cut';
     });
   } finally {
     site.closeAllConnections();
@@ -214,7 +114,6 @@ const npm = [process.execPath, join(folder, 'publish.mjs')];
 const pymercure = [python, '-u', join(folder, 'publish.py')];
 // It makes its own token, and cannot say an id or a type.
 const crate = [join(process.env.RUST_MERCURE_CLIENT ?? join(folder, 'rust/target/debug'), 'tidings-mercure-rust-client'), PUBLISHER];
-const cookie = (token) => ({ Cookie: `__Secure-mercure_access_token=${token}` });
 
 /** What the runner asks for: client, scenario, and how to play it. */
 export const mercureCases = (chromium) => [
@@ -225,8 +124,14 @@ export const mercureCases = (chromium) => [
   { client: 'PyPI pymercure', scenario: 'mercure publish', run: publisher(pymercure, false) },
   { client: 'PyPI pymercure', scenario: 'mercure refused', run: refusedPublisher(pymercure) },
   { client: 'PyPI pymercure', scenario: 'mercure consume', run: consumer },
-  { client: 'npm jose, eventsource', scenario: 'mercure header', run: eight(bearer) },
-  { client: 'npm jose, eventsource', scenario: 'mercure cookie', run: eight(cookie) },
-  { client: 'npm jose, eventsource', scenario: 'mercure presence', run: presence },
+  ...[7, 8].flatMap((dialect) => [
+    { client: 'npm jose, eventsource', scenario: `mercure header ${dialect}`, run: privately(dialect, 'header') },
+    { client: 'npm jose, eventsource', scenario: `mercure cookie ${dialect}`, run: privately(dialect, 'cookie') },
+    { client: 'npm jose, eventsource', scenario: `mercure resume ${dialect}`, run: resume(dialect) },
+    { client: 'npm jose, event-source-polyfill', scenario: `mercure resume ${dialect}`, run: resumePolyfill(dialect) },
+    { client: 'npm jose, eventsource', scenario: `mercure presence ${dialect}`, run: presence(dialect) },
+  ]),
   { client: 'npm @symfony/ux-turbo', scenario: 'mercure turbo', run: () => turbo(chromium) },
+  { client: 'npm @api-platform/admin', scenario: 'mercure list', run: adminList(chromium) },
+  { client: 'npm @api-platform/admin', scenario: 'mercure form', run: adminForm(chromium) },
 ];

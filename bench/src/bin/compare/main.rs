@@ -3,6 +3,8 @@
 //! Ratios of runs that followed each other within a minute carry from one machine to another; times do not. Every run is a line of JSON in
 //! a file, and the table is made of the whole file, so that repetitions can be collected in as many calls as one likes.
 
+mod keys;
+mod mercure;
 mod rows;
 mod run;
 mod servers;
@@ -10,7 +12,7 @@ mod table;
 
 use anyhow::{Result, bail, ensure};
 use clap::Parser;
-use rows::{ROWS, Row};
+use rows::Row;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
@@ -43,7 +45,7 @@ struct Args {
 
 fn help() -> String {
     let list = |names: Vec<(&str, &str)>| names.iter().map(|(name, what)| format!("  {name:<15} {what}")).collect::<Vec<_>>().join("\n");
-    let rows = list(ROWS.iter().map(|row| (row.name, row.title)).collect());
+    let rows = list(rows::all().map(|row| (row.name, row.title)).collect());
     format!("Rows:\n{rows}\n\nServers:\n{}", list(servers::ALL.to_vec()))
 }
 
@@ -65,6 +67,7 @@ fn main() -> Result<()> {
         fs::create_dir_all(folder)?;
     }
     let _ = tidings::serve::raise_open_files_limit();
+    let keys = keys::Keys::default();
     for repetition in 1..=args.reps {
         for row in &rows {
             // What belongs together is found by this, whichever call it came from.
@@ -75,7 +78,7 @@ fn main() -> Result<()> {
                 }
                 for variant in row.variants.iter().filter(|variant| !variant.hub_only || ["hub", "embedded"].contains(server)) {
                     eprintln!("[{repetition}/{}] {} {server} {}", args.reps, row.name, variant.name);
-                    let done = match run::run(server, variant) {
+                    let done = match run::run(server, variant, &keys) {
                         Ok(done) => done,
                         // One server that cannot do it is no reason to stop the others.
                         Err(error) => {
@@ -104,8 +107,8 @@ fn main() -> Result<()> {
 
 fn chosen(names: &[String]) -> Result<Vec<&'static Row>> {
     let meant = |row: &Row, name: &str| row.name.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
-    if let Some(unknown) = names.iter().find(|name| !ROWS.iter().any(|row| meant(row, name))) {
+    if let Some(unknown) = names.iter().find(|name| !rows::all().any(|row| meant(row, name))) {
         bail!("no row is called {unknown}; see --list");
     }
-    Ok(ROWS.iter().filter(|row| names.is_empty() || names.iter().any(|name| meant(row, name))).collect())
+    Ok(rows::all().filter(|row| names.is_empty() || names.iter().any(|name| meant(row, name))).collect())
 }

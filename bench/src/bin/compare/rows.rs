@@ -84,11 +84,17 @@ const fn saturated(what: &'static str, figure: fn(&Value) -> Option<f64>, goal: 
     Measure { what, variant: "", figure, against: Against::Server("floor-coalesce", ""), goal }
 }
 
-const fn to(what: &'static str, variant: &'static str, figure: fn(&Value) -> Option<f64>, other: &'static str, most: f64) -> Measure {
+pub(crate) const fn to(
+    what: &'static str,
+    variant: &'static str,
+    figure: fn(&Value) -> Option<f64>,
+    other: &'static str,
+    most: f64,
+) -> Measure {
     Measure { what, variant, figure, against: Against::Variant(other), goal: Some(Goal::AtMost(most)) }
 }
 
-const fn absolute(what: &'static str, variant: &'static str, figure: fn(&Value) -> Option<f64>, goal: Option<Goal>) -> Measure {
+pub(crate) const fn absolute(what: &'static str, variant: &'static str, figure: fn(&Value) -> Option<f64>, goal: Option<Goal>) -> Measure {
     Measure { what, variant, figure, against: Against::Nothing, goal }
 }
 
@@ -367,6 +373,11 @@ pub(crate) const ROWS: &[Row] = &[
     },
 ];
 
+/// Every row there is.
+pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
+    ROWS.iter().chain(crate::mercure::ROWS)
+}
+
 fn number(run: &Value, pointer: &str) -> Option<f64> {
     run.pointer(pointer)?.as_f64()
 }
@@ -375,11 +386,11 @@ fn cpu_per_delivery(run: &Value) -> Option<f64> {
     number(run, "/cpu/us_per_delivery")
 }
 
-fn cpu_per_publish(run: &Value) -> Option<f64> {
+pub(crate) fn cpu_per_publish(run: &Value) -> Option<f64> {
     number(run, "/cpu/us_per_publish")
 }
 
-fn cpu_per_connection(run: &Value) -> Option<f64> {
+pub(crate) fn cpu_per_connection(run: &Value) -> Option<f64> {
     number(run, "/cpu/us_per_connection")
 }
 
@@ -387,7 +398,7 @@ fn deliveries_per_s(run: &Value) -> Option<f64> {
     number(run, "/deliveries_per_s")
 }
 
-fn publishes_per_s(run: &Value) -> Option<f64> {
+pub(crate) fn publishes_per_s(run: &Value) -> Option<f64> {
     number(run, "/publishes_per_s")
 }
 
@@ -411,15 +422,15 @@ fn mebi(run: &Value, pointer: &str) -> Option<f64> {
     Some(number(run, pointer)? / f64::from(1 << 20))
 }
 
-fn bytes_per_connection(run: &Value) -> Option<f64> {
+pub(crate) fn bytes_per_connection(run: &Value) -> Option<f64> {
     number(run, "/memory/bytes_per_connection")
 }
 
-fn bytes_of_all(run: &Value) -> Option<f64> {
+pub(crate) fn bytes_of_all(run: &Value) -> Option<f64> {
     number(run, "/memory/bytes_per_connection_of_all")
 }
 
-fn refused(run: &Value) -> Option<f64> {
+pub(crate) fn refused(run: &Value) -> Option<f64> {
     Some(number(run, "/connect/refused")? + number(run, "/connect/failed")?)
 }
 

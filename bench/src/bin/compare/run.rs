@@ -3,6 +3,7 @@
 //! It knows no rows and no goals.
 
 use crate::{
+    keys::Keys,
     rows::Variant,
     servers::{Server, built},
 };
@@ -26,25 +27,26 @@ const FOREIGN: f64 = 0.4;
 const TICKS: f64 = 100.0;
 
 /// Runs a variant, again if somebody else used the machine meanwhile.
-pub(crate) fn run(server: &str, variant: &Variant) -> Result<Value> {
-    let first = once(server, variant)?;
+pub(crate) fn run(server: &str, variant: &Variant, keys: &Keys) -> Result<Value> {
+    let first = once(server, variant, keys)?;
     let foreign = first["foreign_cores"].as_f64().unwrap_or(0.0);
     if foreign <= FOREIGN {
         return Ok(first);
     }
     eprintln!("  others used {foreign:.2} cores; once more");
-    once(server, variant)
+    once(server, variant, keys)
 }
 
-fn once(name: &str, variant: &Variant) -> Result<Value> {
+fn once(name: &str, variant: &Variant, keys: &Keys) -> Result<Value> {
     if name == "one-writer" {
         return one_writer();
     }
-    let flags: Vec<&str> = if ["hub", "embedded"].contains(&name) { variant.serve.split_whitespace().collect() } else { Vec::new() };
+    let filled = |text: &str| text.split_whitespace().map(|argument| keys.fill(argument)).collect::<Result<Vec<String>>>();
+    let flags = if ["hub", "embedded"].contains(&name) { filled(variant.serve)? } else { Vec::new() };
     let (began, busy, own) = (Instant::now(), busy(), own());
     let server = Server::start(name, &flags)?;
-    let mut arguments = variant.bench.split_whitespace();
-    let mode = arguments.next().context("a mode")?;
+    let arguments = filled(variant.bench)?;
+    let (mode, arguments) = arguments.split_first().context("a mode")?;
     let mut command = if mode == "probe" {
         Command::new(built("log-probe")?)
     } else {

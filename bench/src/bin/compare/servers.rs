@@ -4,6 +4,7 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io::{BufRead as _, BufReader},
     net::{TcpListener, TcpStream},
@@ -70,7 +71,7 @@ pub(crate) fn built(name: &str) -> Result<PathBuf> {
 
 impl Server {
     /// Starts one; `flags` are for those that are the hub.
-    pub(crate) fn start(name: &str, flags: &[&str]) -> Result<Server> {
+    pub(crate) fn start(name: &str, flags: &[String]) -> Result<Server> {
         let folder = tempfile::Builder::new().prefix("tidings-compare-").tempdir()?;
         let mut stop = None;
         let mut address = None;
@@ -84,7 +85,7 @@ impl Server {
                 // Nothing but what is loaded happens while it is measured.
                 let mut command =
                     with(built("tidings")?, &["serve", "--listen", "127.0.0.1:0", "--max-age", "off", "--log-level", "error"]);
-                if !flags.iter().any(|flag| ["--store", "--data"].contains(flag)) {
+                if !flags.iter().any(|flag| ["--store", "--data"].contains(&&**flag)) {
                     command.args(["--store", "memory"]);
                 }
                 // What a run keeps on disk is gone with it.
@@ -146,7 +147,7 @@ impl Drop for Server {
     }
 }
 
-fn with(program: PathBuf, args: &[&str]) -> Command {
+fn with(program: PathBuf, args: &[impl AsRef<OsStr>]) -> Command {
     let mut command = Command::new(program);
     command.args(args);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDINGS_")) {

@@ -42,8 +42,11 @@ fn published(p: &Probe<'_>) -> Outcome {
 }
 
 fn the_answer(p: &Probe<'_>) -> Outcome {
-    let answer = p.publish(&[("topic", &p.topic("a")), ("data", "x"), ("id", &p.unique("urn:x"))])?;
+    let topic = p.topic("a");
+    let mut stream = p.subscribe(&[&topic], &[])?;
+    let answer = p.publish(&[("topic", &topic), ("data", "x"), ("id", &p.unique("urn:x"))])?;
     expect(answer.status() == 200, "200", describe(&answer))?;
+    stream.next_is(&answer.text(), "the body is the id that is delivered, with nothing beside it")?;
     let kind = answer.field("content-type").unwrap_or_default().to_ascii_lowercase().replace(' ', "");
     expect(kind == "text/plain;charset=utf-8", "Content-Type: text/plain; charset=utf-8", describe(&answer))
 }

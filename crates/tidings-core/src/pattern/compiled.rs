@@ -130,6 +130,11 @@ impl Compiled {
         Ok(Compiled { parts: compiled.into(), head: head.into() })
     }
 
+    /// Bytes on the heap.
+    pub(super) fn memory(&self) -> usize {
+        self.head.len() + self.parts.iter().map(|(_, matcher)| size_of_val(matcher) + matcher.memory()).sum::<usize>()
+    }
+
     pub(super) fn matches(&self, url: &Url) -> bool {
         self.matches_parts(|part| part.of(url))
     }
@@ -167,6 +172,14 @@ impl PartMatcher {
                 PartMatcher::Automaton(Box::new(automaton))
             }
         })
+    }
+
+    fn memory(&self) -> usize {
+        match self {
+            PartMatcher::Literal(literal) => literal.len(),
+            PartMatcher::Between { before, after, .. } => before.len() + after.len(),
+            PartMatcher::Automaton(automaton) => size_of::<Automata>() + automaton.memory_usage(),
+        }
     }
 
     fn matches(&self, text: &str) -> bool {

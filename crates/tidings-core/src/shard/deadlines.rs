@@ -2,7 +2,7 @@
 //! from a timer per connection. It knows milliseconds that somebody else counts.
 
 use super::{CloseReason, Gap, HeartbeatForm, LagPolicy, NONE, Shard, SubscriberId};
-use crate::{GapReason, Position, limits, wire};
+use crate::{GapReason, limits, wire};
 
 /// Milliseconds on a clock that never goes back; where it starts is its owner's business.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -231,7 +231,7 @@ impl Shard {
                 false
             }
             LagPolicy::Gap => {
-                let requested = Position { epoch: self.config.epoch, sequence: covered }.to_string().into();
+                let requested = self.config.id_of(covered).as_str().into();
                 let behind = self.behind_of(id);
                 behind.gap.get_or_insert(Gap { requested, reason: GapReason::Lagged });
                 behind.mark = (tail, now);

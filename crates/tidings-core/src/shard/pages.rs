@@ -3,7 +3,7 @@
 //! It knows who waits for which page, not how a page is read.
 
 use super::{CloseReason, Gap, LagPolicy, MissingEvents, Shard, SubscriberId};
-use crate::{Filter, GapReason, Position, Record, limits};
+use crate::{Filter, GapReason, Record, limits};
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Weak},
@@ -180,13 +180,12 @@ impl Shard {
             self.force(id, CloseReason::Lagged);
             return;
         }
-        let epoch = self.config.epoch;
+        let stands_at = self.config.id_of(cursor);
         let behind = self.behind_of(id);
         behind.waits_for_page = false;
         if let (Some(reason), None, MissingEvents::Tell) = (page.lost, &behind.gap, missing) {
             let reason = if was_live && reason == GapReason::Evicted { GapReason::Lagged } else { reason };
-            let requested = Position { epoch, sequence: cursor }.to_string().into();
-            behind.gap = Some(Gap { requested, reason });
+            behind.gap = Some(Gap { requested: stands_at.as_str().into(), reason });
         }
         behind.page = Some((page.clone(), 0));
         self.queue(id);
@@ -221,7 +220,7 @@ impl Shard {
 mod tests {
     use super::*;
     use crate::{
-        Epoch, Event, FeedKey, Framing, Grant, Matchers, TopicMatcher,
+        Epoch, Event, FeedKey, Framing, Grant, Matchers, Position, TopicMatcher,
         shard::{Millis, NewSubscriber, Poll, ShardConfig},
     };
     use bytes::Bytes;

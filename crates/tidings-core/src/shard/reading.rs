@@ -3,7 +3,7 @@
 //! It knows cursors and sources (ring and pages), not when a subscriber fell behind or why.
 
 use super::{Closed, EndStyle, Found, Gap, InFlight, Millis, Page, Shard, SubscriberId, Writing};
-use crate::{EventId, Framing, Position, Record, feed::FeedKey, limits, wire};
+use crate::{EventId, Framing, Record, feed::FeedKey, limits, wire};
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 
@@ -156,17 +156,17 @@ impl Shard {
             return Found::Working;
         }
         slot.told = slot.cursor;
-        let position = Position { epoch: self.config.epoch, sequence: slot.cursor };
+        let place = self.config.id_of(slot.cursor);
         let framing = self.feeds[slot.feed as usize].key.framing;
-        behind.pinned = wire::frame(framing, wire::prime(position).as_bytes());
+        behind.pinned = wire::frame(framing, wire::prime(&place).as_bytes());
         self.transmit_pinned(id)
     }
 
     fn pin_gap(&mut self, id: SubscriberId, key: &FeedKey, gap: &Gap, earliest: Option<EventId>, resume_at: u64) {
-        let resume_at = Position { epoch: self.config.epoch, sequence: resume_at };
-        let text = wire::gap(&gap.requested, earliest.as_ref().map(EventId::as_str), gap.reason, resume_at);
+        let place = self.config.id_of(resume_at);
+        let text = wire::gap(&gap.requested, earliest.as_ref().map(EventId::as_str), gap.reason, &place);
         self.stats.gaps[gap.reason as usize] += 1;
-        self.slots[id.index()].told = resume_at.sequence;
+        self.slots[id.index()].told = resume_at;
         self.behind_of(id).pinned = wire::frame(key.framing, text.as_bytes());
     }
 
@@ -176,8 +176,7 @@ impl Shard {
         let behind = &self.behind[slot.behind as usize];
         // With a gap untold the old cursor must stay: moved forward, it would hide the loss for ever. One that stands where the reader
         // has got to needs no move.
-        let prime = (slot.prime && behind.gap.is_none() && slot.cursor > slot.told)
-            .then_some(Position { epoch: self.config.epoch, sequence: slot.cursor });
+        let prime = (slot.prime && behind.gap.is_none() && slot.cursor > slot.told).then(|| self.config.id_of(slot.cursor));
         let end = slot.end;
         let text = wire::ending(self.rng.between(self.config.retry_ms), prime);
         let mut bytes = BytesMut::from(&wire::frame(framing, text.as_bytes())[..]);

@@ -1,7 +1,7 @@
 //! What a shard and whoever drives it say to each other: settings, arrivals, transmits, farewells, counts. Values only, no behaviour.
 
 use super::{Floors, Millis};
-use crate::{Epoch, FeedKey, Filter, Framing, GapReason, limits};
+use crate::{Epoch, EventId, FeedKey, Filter, Framing, GapReason, IdForm, Position, limits};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -91,6 +91,8 @@ impl CloseReason {
 pub struct ShardConfig {
     /// The log's epoch, for ids in gaps and priming.
     pub epoch: Epoch,
+    /// The form of those ids.
+    pub ids: IdForm,
     /// Secret and random in production; it decides retry times, spread and hash order.
     pub seed: u64,
     /// Bytes of records whose pointers the ring keeps.
@@ -126,6 +128,7 @@ impl ShardConfig {
     pub fn new(epoch: Epoch, seed: u64) -> ShardConfig {
         ShardConfig {
             epoch,
+            ids: IdForm::PLAIN,
             seed,
             window_bytes: limits::WINDOW_BYTES,
             window_events: limits::WINDOW_EVENTS,
@@ -135,6 +138,11 @@ impl ShardConfig {
             lag: Some(Lag { bytes: limits::LAG_BYTES, events: limits::LAG_EVENTS, ms: limits::LAG_MS }),
             retry_ms: limits::RETRY_RANGE_MS,
         }
+    }
+
+    /// The id of a place in the log.
+    pub(super) fn id_of(&self, sequence: u64) -> EventId {
+        self.ids.id(Position { epoch: self.epoch, sequence })
     }
 
     pub(super) fn frame_bytes_of(&self, framing: Framing) -> usize {

@@ -2,22 +2,25 @@
 //!
 //! It knows steps and positions; that they come from a template is its caller's to know.
 
-use super::{Class, Step};
+use super::{Class, Expression, Step};
 
 /// Whether steps lead from the beginning of a name to its end; `text` is what their literals are places in.
 pub(super) fn matches(steps: &[Step], text: &[u8], name: &[u8]) -> bool {
     match (steps, name.len()) {
         // What most templates are: one variable, with literals at the ends.
-        ([Step::Run(class)], _) => all(*class, name),
+        ([Step::Expression(Expression::Run(class))], _) => all(*class, name),
         (_, 0..64) => Run::<1>::new(name).go(steps, text),
         (_, 64..256) => Run::<4>::new(name).go(steps, text),
-        (_, 256..4_160) => Run::<65>::new(name).go(steps, text),
+        (_, 256..LONGEST) => Run::<{ LONGEST / 64 }>::new(name).go(steps, text),
         // Longer than a topic and than a selector may be.
         _ => false,
     }
 }
 
-const _: () = assert!(crate::limits::TOPIC < 4_160 && crate::limits::PATTERN < 4_160);
+/// Longer than any name or selector, in whole words.
+pub(super) const LONGEST: usize = 4_160;
+
+const _: () = assert!(crate::limits::TOPIC < LONGEST && crate::limits::PATTERN < LONGEST);
 
 /// Whether a name consists of characters of a class and of percent-encoded octets.
 fn all(class: Class, name: &[u8]) -> bool {
@@ -36,13 +39,13 @@ fn is_octet(name: &[u8]) -> bool {
 }
 
 /// A set of positions: before each byte of the name, and after the last.
-type Positions<const WORDS: usize> = [u64; WORDS];
+pub(super) type Positions<const WORDS: usize> = [u64; WORDS];
 
 /// So many positions are looked at one by one; more, all at once.
 const FEW: u32 = 8;
 
 /// One name, and what was found out about it.
-struct Run<'a, const WORDS: usize> {
+pub(super) struct Run<'a, const WORDS: usize> {
     name: &'a [u8],
     /// By class: the bytes that may be passed, with all three of a percent-encoded octet.
     passable: [Positions<WORDS>; CLASSES],
@@ -68,7 +71,8 @@ fn number(class: Class) -> usize {
 }
 
 impl<'a, const WORDS: usize> Run<'a, WORDS> {
-    fn new(name: &'a [u8]) -> Self {
+    /// `name` is shorter than the bits of so many words.
+    pub(super) fn new(name: &'a [u8]) -> Self {
         let mut inside = [0; WORDS];
         for at in memchr::memchr_iter(b'%', name).filter(|&at| is_octet(&name[at..])) {
             set(&mut inside, at + 1);
@@ -78,26 +82,39 @@ impl<'a, const WORDS: usize> Run<'a, WORDS> {
     }
 
     fn go(&mut self, steps: &[Step], text: &[u8]) -> bool {
-        let mut reached = [0; WORDS];
-        reached[0] = 1;
+        let mut reached = Self::START;
         for step in steps {
-            reached = self.step(*step, text, &reached);
+            reached = match *step {
+                Step::Literal { from, to } => self.literal(&text[from.into()..to.into()], &reached),
+                Step::Expression(expression) => self.expression(expression, &reached),
+            };
             if is_empty(&reached) {
                 return false;
             }
         }
+        self.is_whole(&reached)
+    }
+
+    /// Nothing of the name is passed.
+    pub(super) const START: Positions<WORDS> = {
+        let mut start = [0; WORDS];
+        start[0] = 1;
+        start
+    };
+
+    /// Whether all of the name may be passed.
+    pub(super) fn is_whole(&self, reached: &Positions<WORDS>) -> bool {
         reached[self.name.len() / 64] >> (self.name.len() % 64) & 1 == 1
     }
 
-    fn step(&mut self, step: Step, text: &[u8], from: &Positions<WORDS>) -> Positions<WORDS> {
-        match step {
-            Step::Literal { from: start, to } => self.literal(&text[start.into()..to.into()], from),
-            Step::Run(class) => self.run(class, from),
-            Step::Begun { first, class } => {
+    pub(super) fn expression(&mut self, expression: Expression, from: &Positions<WORDS>) -> Positions<WORDS> {
+        match expression {
+            Expression::Run(class) => self.run(class, from),
+            Expression::Begun { first, class } => {
                 let begun = self.byte(first, from);
                 or(from, &self.run(class, &begun))
             }
-            Step::List { first, class, separator, more } => {
+            Expression::List { first, class, separator, more } => {
                 let mut last = self.byte(first, from);
                 last = self.run(class, &last);
                 let mut reached = or(from, &last);
@@ -114,17 +131,36 @@ impl<'a, const WORDS: usize> Run<'a, WORDS> {
         }
     }
 
-    fn literal(&mut self, literal: &[u8], from: &Positions<WORDS>) -> Positions<WORDS> {
-        if count(from) > FEW {
-            return literal.iter().fold(*from, |reached, &byte| self.byte(byte, &reached));
+    pub(super) fn literal(&mut self, literal: &[u8], from: &Positions<WORDS>) -> Positions<WORDS> {
+        let (mut reached, mut rest) = (*from, literal);
+        while count(&reached) > FEW {
+            let Some((&byte, after)) = rest.split_first() else { return reached };
+            (reached, rest) = (self.byte(byte, &reached), after);
         }
         let mut to = [0; WORDS];
-        each(from, |at| {
-            if self.name[at..].starts_with(literal) {
-                set(&mut to, at + literal.len());
+        each(&reached, |at| {
+            if self.name[at..].starts_with(rest) {
+                set(&mut to, at + rest.len());
             }
         });
         to
+    }
+
+    /// The bytes that come next, each once.
+    pub(super) fn next_bytes(&self, reached: &Positions<WORDS>, mut visit: impl FnMut(u8)) {
+        if count(reached) > 1 {
+            let mut seen = [0; 4];
+            let mut once = |byte: u8| {
+                let (word, bit) = (&mut seen[usize::from(byte / 64)], 1u64 << (byte % 64));
+                if *word & bit == 0 {
+                    *word |= bit;
+                    visit(byte);
+                }
+            };
+            each(reached, |at| self.name.get(at).copied().into_iter().for_each(&mut once));
+        } else {
+            each(reached, |at| self.name.get(at).copied().into_iter().for_each(&mut visit));
+        }
     }
 
     /// Over one byte.
@@ -187,7 +223,7 @@ fn or<const WORDS: usize>(one: &Positions<WORDS>, other: &Positions<WORDS>) -> P
     std::array::from_fn(|at| one[at] | other[at])
 }
 
-fn is_empty<const WORDS: usize>(positions: &Positions<WORDS>) -> bool {
+pub(super) fn is_empty<const WORDS: usize>(positions: &Positions<WORDS>) -> bool {
     positions.iter().all(|&word| word == 0)
 }
 

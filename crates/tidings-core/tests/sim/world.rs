@@ -317,7 +317,7 @@ impl World {
         let with_cursor = matches!(cursor, Cursor::After(_));
         let mut start = log.start(&cursor, &this.feed.filter, ctx.rng.chance(1, 6));
         let prime = (this.prime && !with_cursor).then(|| log.at(start.after));
-        let opening = wire::opening(ctx.rng.between(2_000, 5_000) as u32, prime);
+        let opening = wire::opening(ctx.rng.between(2_000, 5_000) as u32, prime.map(Into::into));
         if let Some(last) = this.last_host {
             ctx.counts.add("reconnects", 1);
             ctx.counts.add("reconnects to another shard", u64::from(last != host));

@@ -101,6 +101,10 @@ pub(super) struct Load {
     broken: Option<Failure>,
     pub(super) counts: Counts,
     padding: Vec<u8>,
+    /// By subscriber, the line of its request that carries its token.
+    tokens: Vec<String>,
+    /// Events published so far.
+    sent: usize,
     pub(super) pipeline: usize,
     pub(super) batch: usize,
     /// The newest answers' bodies are kept: the ids of what was published.
@@ -147,10 +151,13 @@ impl Load {
             broken: None,
             counts: Counts::default(),
             padding: vec![b'x'; size.saturating_sub(super::stamp::LEN)],
+            tokens: Vec::new(),
+            sent: 0,
             pipeline: 1,
             batch: 1,
             ids: None,
         };
+        load.tokens = load.share.target.tokens.of_subscribers(load.share.first, subscribers)?;
         load.subscribers.resize_with(subscribers, Subscriber::default);
         for number in 0..publishers {
             let mut socket = TcpStream::connect(load.share.target.address).map_err(|error| running("cannot connect a publisher", error))?;
@@ -294,7 +301,8 @@ impl Load {
             payloads.push(payload);
         }
         let to = &mut self.publishers[publisher];
-        self.share.target.publish_request(topic, &payloads, &mut to.out);
+        self.share.target.publish_request(topic, self.sent, &payloads, &mut to.out);
+        self.sent += self.batch;
         to.waiting.push_back(intended);
         let count = if phase == Phase::Measured { &mut self.counts.published } else { &mut self.counts.warm_up_published };
         *count += self.batch as u64;
@@ -347,7 +355,8 @@ impl Load {
     }
 
     fn ask(&mut self, index: usize) {
-        let request = self.share.target.subscribe_request(self.share.first + index, &self.cursor);
+        let token = self.tokens.get(index).map_or("", String::as_str);
+        let request = self.share.target.subscribe_request(self.share.first + index, &self.cursor, token);
         let subscriber = &mut self.subscribers[index];
         subscriber.asked = true;
         let written = subscriber.socket.as_mut().map(|socket| socket.write(request.as_bytes()));

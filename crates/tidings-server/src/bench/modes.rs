@@ -135,7 +135,12 @@ impl Run {
         let measured_from = begin + nanoseconds(self.warmup);
         let until = measured_from + nanoseconds(self.duration);
         let topics = if self.target.own_topics() { self.subscribers.max(1) } else { 1 };
-        let reach = if self.target.own_topics() { readers.min(1) } else { readers } as u64;
+        let reach = match (&*self.mode, self.target.own_topics()) {
+            // Whoever is connected is to get nothing.
+            ("publish", _) => 0,
+            (_, true) => readers.min(1),
+            (_, false) => readers,
+        } as u64;
         let mut pace = Pace::new(self.rate, self.in_flight, self.batch, topics, reach, begin);
         let patience = nanoseconds(self.patience);
         while fleet.now() < measured_from || (pace.owes(measured_from) && fleet.now() < measured_from + patience) {

@@ -26,7 +26,8 @@ impl Watcher {
     pub(super) fn start(target: &Target) -> Result<Watcher, Failure> {
         let fail = |error: std::io::Error| Failure::Running(format!("watching the stream: {error}"));
         let mut stream = TcpStream::connect(target.address).map_err(fail)?;
-        stream.write_all(target.subscribe_request(0, "").as_bytes()).map_err(fail)?;
+        let token = target.tokens.of_subscribers(0, 1)?.pop().unwrap_or_default();
+        stream.write_all(target.subscribe_request(0, "", &token).as_bytes()).map_err(fail)?;
         let reader = stream.try_clone().map_err(fail)?;
         let (send, ids) = channel();
         let (begun, has_begun) = channel();

@@ -62,7 +62,9 @@ impl Compat {
     /// The defaults of the reference hub that can be observed, and what the environment says.
     pub(super) fn read(env: impl Iterator<Item = (String, String)>) -> Result<Compat, String> {
         let mut compat = Compat::default();
-        for (setting, value) in [("heartbeat", "40s"), ("max-age", "10m"), ("stalled-write", "5s"), ("query-token", "true")] {
+        let observed =
+            [("heartbeat", "40s"), ("max-age", "10m"), ("max-age-spread", "below"), ("stalled-write", "5s"), ("query-token", "true")];
+        for (setting, value) in observed {
             compat.given.add(setting, "--compat mercure", value);
         }
         let mut found = BTreeMap::new();
@@ -401,6 +403,7 @@ fn size(text: &str) -> Result<String, String> {
 mod tests {
     use super::*;
     use crate::settings::{Given as Flags, SETTINGS, Settings, resolve};
+    use tidings::AgeSpread;
 
     fn compat(env: &[(&str, &str)]) -> Result<Settings, String> {
         let env: Vec<_> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -418,7 +421,7 @@ mod tests {
     fn defaults() {
         let settings = compat(&[]).unwrap();
         assert_eq!(settings.hub.heartbeat.unwrap().as_secs(), 40);
-        assert_eq!(settings.hub.max_age.unwrap().as_secs(), 600);
+        assert_eq!((settings.hub.max_age.unwrap().as_secs(), settings.hub.max_age_spread), (600, AgeSpread::Below));
         assert_eq!(settings.hub.stalled_write.as_secs(), 5);
         assert!(settings.hub.query_token && !settings.hub.anonymous && settings.hub.is_open());
         let settings = compat(&[("TIDINGS_HEARTBEAT", "1s"), (EXTRA, "heartbeat 2s\nwrite_timeout 3s")]).unwrap();
@@ -549,7 +552,9 @@ mod tests {
     #[test]
     fn settings_exist() {
         let compat = Compat::read([(EXTRA.to_owned(), "anonymous\nsubscriptions\nui".to_owned())].into_iter()).unwrap();
-        for name in ["anonymous", "subscriptions", "mercure-debug", "heartbeat", "max-age", "stalled-write", "query-token"] {
+        for name in
+            ["anonymous", "subscriptions", "mercure-debug", "heartbeat", "max-age", "max-age-spread", "stalled-write", "query-token"]
+        {
             assert!(compat.given.has(name) && SETTINGS.iter().any(|setting| setting.name == name), "{name}");
         }
     }

@@ -246,6 +246,20 @@ pub(super) const SETTINGS: &[Setting] = &[
         rule: "M-313",
         help: "Serve a page at /.well-known/mercure/debug/ to subscribe and publish by hand",
     },
+    Setting {
+        name: "opaque-ids",
+        group: MERCURE,
+        kind: Kind::Text {
+            form: "SECRET",
+            set: |s, text| {
+                s.hub.opaque_ids = Some(text.into());
+                Ok(())
+            },
+        },
+        default: "",
+        rule: "M-95",
+        help: "Hides under this secret, of 32 bytes or more, how events are numbered in their ids, on every route. It must stay as long as the log does; prefer the environment",
+    },
 ];
 
 /// RFC 6265: a token of HTTP.

@@ -4,7 +4,7 @@
 
 use super::{Durable, Kind, Setting, mercure};
 use std::{net::SocketAddr, time::Duration};
-use tidings::{AfterGap, EndStyle, HeartbeatForm, Keep, LagPolicy, limits};
+use tidings::{AfterGap, AgeSpread, EndStyle, HeartbeatForm, Keep, LagPolicy, limits};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -165,7 +165,21 @@ const HUB: &[Setting] = &[
         kind: Kind::TimeOrOff { least: SECOND, most: DAY, set: |s, time| s.hub.max_age = time },
         default: "30m",
         rule: "N-40",
-        help: "Age, plus or minus a fifth, at which a stream is ended so that its client reconnects and resumes, as balancers and rolling updates need",
+        help: "Age, spread by a fifth, at which a stream is ended so that its client reconnects and resumes, as balancers and rolling updates need",
+    },
+    Setting {
+        name: "max-age-spread",
+        group: STREAMS,
+        kind: Kind::Choice {
+            of: &["around", "below"],
+            set: |s, text| {
+                s.hub.max_age_spread = if text == "below" { AgeSpread::Below } else { AgeSpread::Around };
+                Ok(())
+            },
+        },
+        default: "around",
+        rule: "N-40, M-306",
+        help: "Where the fifth lies: from 80 to 120 percent of that age, or from 80 to 100, so that no stream grows older",
     },
     Setting {
         name: "stalled-write",

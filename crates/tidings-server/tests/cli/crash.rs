@@ -2,7 +2,7 @@
 //! `TIDINGS_CRASH_KILLS` sets how many kills.
 
 use crate::{
-    program::{DEADLINE, Hub, Program, tidings},
+    program::{DEADLINE, Hub, Program, run, tidings},
     trial::{Item, Publisher, Reader, Seen, exchange, post, seen},
 };
 use std::{
@@ -129,6 +129,43 @@ fn kill_9_in_the_middle_of_retention() {
     for publisher in &mut publishers {
         publisher.repeat_all(hub.address());
     }
+}
+
+/// The same with a log that mixes topics which are kept with others that are not, so that parts of it are rewritten all the time: of what is kept
+/// nothing is missing and no gap is told.
+#[test]
+fn kill_9_while_the_log_is_rewritten() {
+    let directory = tempfile::tempdir().unwrap();
+    let (data, settings) = (directory.path().join("log"), directory.path().join("tidings.toml"));
+    std::fs::write(&settings, "retention_bytes = '8MiB'\n[[prefix]]\nprefix = 'short'\nretention_bytes = '1MiB'\n").unwrap();
+    let mut publishers: Vec<_> = (0..PUBLISHERS).map(|number| Publisher::new(number, "short", 16_000)).collect();
+    publishers.push(Publisher::new(PUBLISHERS, "kept", 0));
+    let mut readers = [(Reader::new("short"), 1), (Reader::new("short"), 4), (Reader::new("kept"), 1), (Reader::new("kept"), 4)];
+    let hub = trial(&data, &["--config", settings.to_str().unwrap()], &mut publishers, &mut readers);
+    let rewritten = || {
+        let names = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.strip_suffix(".log").is_some_and(|serial| !serial.starts_with("0000"))).count()
+    };
+    wait_until("parts of the log are rewritten", || rewritten() > 0);
+    println!("{} parts of the log are rewritten", rewritten());
+    let mut late = Reader::new("kept");
+    late.read_all(hub.address(), &publishers);
+    let published = publishers[PUBLISHERS as usize].answered.iter().flat_map(|ids| ids.lines()).count();
+    for reader in [&readers[2].0, &readers[3].0, &late] {
+        assert_eq!(seen(reader, &publishers), Seen { received: published, ..Seen::default() });
+    }
+    for (reader, _) in &readers[..2] {
+        let seen = seen(reader, &publishers);
+        println!("{seen:?}");
+        assert_eq!((seen.lost, seen.twice_or_out_of_order, seen.other_ids, seen.false_gaps), (0, 0, 0, 0), "{seen:?}");
+    }
+    for publisher in &mut publishers {
+        publisher.repeat_all(hub.address());
+    }
+    hub.program.signal("TERM");
+    assert_eq!(hub.program.exit().code, Some(0));
+    let exit = run(&["log", "verify", data.to_str().unwrap()]);
+    assert!(exit.code == Some(0) && !exit.out.contains("damage"), "{exit:?}");
 }
 
 /// A proper stop leaves nothing to be read through, and readers go on where they were.

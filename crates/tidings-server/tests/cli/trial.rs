@@ -194,9 +194,9 @@ impl Reader {
         }
     }
 
-    /// Reads up to the last event of each publisher.
+    /// Reads up to the last event of each publisher to its topic.
     pub(crate) fn read_all(&mut self, address: &str, publishers: &[Publisher]) {
-        let last: Vec<Name> = publishers.iter().map(Publisher::last).collect();
+        let last: Vec<Name> = publishers.iter().filter(|publisher| publisher.topic == self.topic).map(Publisher::last).collect();
         self.read(address, |reader| last.iter().all(|name| reader.newest.get(&name.0) == Some(name)));
         assert!(last.iter().all(|name| self.newest.get(&name.0) == Some(name)), "{last:?} of {:?}", self.newest);
     }

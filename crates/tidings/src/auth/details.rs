@@ -23,10 +23,10 @@ pub(super) fn parse(claim: Option<&Value>, role: Role, patterns: &UrlPatterns) -
     if entries.len() > limits::TOKEN_DETAILS {
         return Err(wrong("M-79", "the token", &format!("more than {} authorization details", limits::TOKEN_DETAILS)));
     }
-    let (mut all, mut payloads, mut topics) = (Vec::new(), Vec::new(), 0);
+    let (mut all, mut payloads, mut size) = (Vec::new(), Vec::new(), Size::default());
     for entry in entries {
         let actions = actions(entry)?;
-        let matchers = matchers(entry, &mut topics, patterns)?;
+        let matchers = matchers(entry, &mut size, patterns)?;
         if !actions.contains(&role) {
             continue;
         }
@@ -58,12 +58,20 @@ fn actions(entry: &Map<String, Value>) -> Result<Vec<Role>, Reason> {
         .collect())
 }
 
-/// M-76, M-77, M-79; `count` is over all entries.
-fn matchers(entry: &Map<String, Value>, count: &mut usize, patterns: &UrlPatterns) -> Result<Matchers, Reason> {
+/// What all entries have together (M-79).
+#[derive(Default)]
+struct Size {
+    topics: usize,
+    /// Bytes of compiled patterns.
+    compiled: usize,
+}
+
+/// M-76, M-77, M-79.
+fn matchers(entry: &Map<String, Value>, size: &mut Size, patterns: &UrlPatterns) -> Result<Matchers, Reason> {
     let error = || wrong("M-76", "an authorization detail", "`topics` that are not a non-empty array of objects");
     let topics = entry.get("topics").and_then(Value::as_array).filter(|topics| !topics.is_empty()).ok_or_else(error)?;
-    *count += topics.len();
-    if *count > limits::TOKEN_TOPICS {
+    size.topics += topics.len();
+    if size.topics > limits::TOKEN_TOPICS {
         return Err(wrong("M-79", "the token", &format!("more than {} topics in its authorization details", limits::TOKEN_TOPICS)));
     }
     let matchers = topics.iter().map(|topic| {
@@ -75,7 +83,12 @@ fn matchers(entry: &Map<String, Value>, count: &mut usize, patterns: &UrlPattern
             Some(Value::String(name)) => name,
             Some(_) => return Err(wrong("M-77", "an authorization detail", "a `match_type` that is not a text")),
         };
-        typed(match_type, text, patterns).map_err(|problem| wrong("M-78", "an authorization detail", &problem))
+        let matcher = typed(match_type, text, patterns).map_err(|problem| wrong("M-78", "an authorization detail", &problem))?;
+        size.compiled += matcher.compiled_bytes();
+        if size.compiled > limits::PATTERNS {
+            return Err(wrong("M-79", "the token", &format!("patterns that take more than {} bytes when compiled", limits::PATTERNS)));
+        }
+        Ok(matcher)
     });
     Ok(Matchers::new(matchers.collect::<Result<Vec<_>, _>>()?))
 }
@@ -111,6 +124,9 @@ mod tests {
     #[test]
     fn entries() {
         let topics = |n: usize| Value::Array(vec![json!({ "match": "a" }); n]);
+        // About 18 kB each.
+        let large = |n| json!({ "match": format!("/{n}((?:a|b)*a(?:a|b){{7}})"), "match_type": "urlpattern" });
+        let patterns = |n: usize| (0..n).map(large).collect::<Value>();
         for (extra, expected) in [
             (json!({}), Ok(vec!["a"])),
             (json!({ "topics": [{ "match": "*" }] }), Ok(vec!["a", "b", "c"])),
@@ -119,6 +135,8 @@ mod tests {
             (json!({ "topics": [{ "match": "a" }, { "match": "b", "match_type": "exact", "more": 1 }] }), Ok(vec!["a", "b"])),
             (json!({ "topics": topics(100) }), Ok(vec!["a"])),
             (json!({ "topics": topics(101) }), Err("M-79")),
+            (json!({ "topics": patterns(30) }), Ok(vec![])),
+            (json!({ "topics": patterns(70) }), Err("M-79")),
             (json!({ "topics": "(absent)" }), Err("M-76")),
             (json!({ "topics": [] }), Err("M-76")),
             (json!({ "topics": "a" }), Err("M-76")),

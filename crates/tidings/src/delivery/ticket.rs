@@ -15,7 +15,7 @@ use std::{
     mem::ManuallyDrop,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
 };
-use tidings_core::{Framing, wire};
+use tidings_core::{Framing, limits, wire};
 
 /// The shards, as somebody sees them who has a subscriber for one.
 #[derive(Clone)]
@@ -37,9 +37,12 @@ impl Load<'_> {
 }
 
 impl Shards {
-    /// The shard with the fewest connections.
+    /// The shard with the fewest connections: in turn while they are few, later in runs.
     fn least_loaded(&self) -> Option<Load<'_>> {
-        let shard = self.0.iter().min_by_key(|shard| shard.bodies.load(Ordering::Relaxed))?;
+        let shard = self.0.iter().min_by_key(|shard| {
+            let connections = shard.bodies.load(Ordering::Relaxed);
+            if connections < limits::SHARD_RUN { connections } else { limits::SHARD_RUN + connections / limits::SHARD_RUN }
+        })?;
         shard.bodies.fetch_add(1, Ordering::Relaxed);
         Some(Load(shard))
     }

@@ -74,6 +74,10 @@ pub(crate) enum Problem {
     Pattern(#[from] PatternError),
     #[error("a subscription may name at most {limit} topics, this one names more; subscribe to a prefix with `/subscribe/{{prefix}}`")]
     TooManyMatchers { limit: usize },
+    #[error(
+        "the patterns of a subscription and of its token may take at most {limit} bytes when compiled, these take more; use fewer or simpler ones"
+    )]
+    PatternsTooLarge { limit: usize },
     #[error("an event may have at most {limit} topics here, this one has more")]
     TooManyTopics { limit: usize },
     #[error("an array may have at most {limit} events; send several, or a stream of lines as `application/x-ndjson`")]
@@ -179,6 +183,7 @@ impl Problem {
             | P::Matcher(_)
             | P::Pattern(_)
             | P::UnknownMatchType
+            | P::PatternsTooLarge { .. }
             | P::TooManyMatchers { .. } => (StatusCode::BAD_REQUEST, "bad-subscription", "This is not a subscription"),
             P::TooManyTopics { .. } | P::TooManyEvents { .. } | P::TooManyLines { .. } | P::BatchTooLarge { .. } => TOO_LARGE,
             P::BodyTooLong { .. } | P::DataTooLong { .. } | P::LineTooLong { .. } => TOO_LARGE,

@@ -81,12 +81,13 @@ impl Inner {
         match self.log.newest_id() {
             Some(id) => id.to_string(),
             None if bounds.head == 0 => "earliest".to_owned(),
-            None => Position { epoch: bounds.epoch, sequence: bounds.head }.to_string(),
+            None => self.ids.text(Position { epoch: bounds.epoch, sequence: bounds.head }),
         }
     }
 
     /// Appends events of the hub's own: those need no rights, and are not counted as published (M-326).
     async fn append_own(&self, drafts: Vec<Draft>) -> Result<(), PublishError> {
+        let drafts: Vec<Draft> = drafts.into_iter().map(|draft| draft.with_ids(self.ids)).collect();
         let cost = drafts.iter().map(Draft::cost).sum();
         let _reserved = self.log.admit(drafts.len(), cost, || self.delivery.slowest(), || self.delivery.wake_all()).await?;
         self.store.append(drafts, unix_ms()).await?;

@@ -25,6 +25,9 @@ mod names;
 mod overlay;
 mod places;
 mod recovery;
+mod rewrite;
+#[cfg(test)]
+mod rewrite_trials;
 mod scan;
 mod segment;
 #[cfg(test)]
@@ -39,17 +42,17 @@ mod writer;
 use super::{Bounds, EventStore, Follower, KeyWindow, Once, OnceKey, PageLimits, Promises, StoreError, StoreFuture, StoreReport};
 use crate::PrefixRule;
 use cached::Cached;
-pub use directory::{LogDirectory, LogReport, MissingReport, SegmentReport};
+pub use directory::{LogDirectory, LogReport, MissingReport, NewEpoch, SegmentReport};
 use files::{Directory, Files, TakeError};
 use keeper::Keeper;
 use keyring::Keyring;
-use log::Log;
+use log::{Log, RewrittenTotals};
 use recovery::{Recovered, recover};
 use state::Durable;
 use std::{
     fmt, io,
     path::Path,
-    sync::{Arc, Mutex, OnceLock, PoisonError, mpsc},
+    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::Ordering, mpsc},
     thread::JoinHandle,
     time::Duration,
 };
@@ -130,6 +133,14 @@ pub enum OpenError {
         path: String,
         /// What the system said.
         error: io::Error,
+    },
+    /// Something in it cannot be read, and what was asked for would leave that out without telling anybody.
+    #[error("the log in {path} is damaged in {places} places")]
+    Damaged {
+        /// The directory.
+        path: String,
+        /// In how many places.
+        places: u64,
     },
 }
 
@@ -347,7 +358,15 @@ impl EventStore for DiskStore {
 
     fn report(&self) -> StoreReport {
         let (bytes, damaged_gaps) = self.log.sizes();
-        StoreReport { refusing: self.queue.refusing(), bytes, torn_bytes: self.torn, damaged_gaps, keys: self.keyring.table().len() as u64 }
+        let RewrittenTotals { segments, bytes: rewritten } = &self.log.rewritten;
+        StoreReport {
+            refusing: self.queue.refusing(),
+            bytes,
+            torn_bytes: self.torn,
+            damaged_gaps,
+            keys: self.keyring.table().len() as u64,
+            rewritten: (segments.load(Ordering::Relaxed), rewritten.load(Ordering::Relaxed)),
+        }
     }
 
     fn follow(&self, follower: Follower) {

@@ -84,6 +84,18 @@ impl Latest {
         }
     }
 
+    /// The place of the latest event of a record's kind, if there is one.
+    pub(super) fn of_kind(&self, record: &Record) -> Option<u64> {
+        let topic = record.topics().first()?;
+        self.by_kind.get(&(topic.clone(), type_of(record).into())).copied()
+    }
+
+    /// Those between two places, the second one included.
+    pub(super) fn between(&self, after: u64, up_to: u64) -> impl Iterator<Item = (u64, &Entry)> {
+        let range = (Bound::Excluded(after), Bound::Included(up_to.max(after + 1)));
+        self.by_sequence.range(range).map(|(sequence, entry)| (*sequence, entry)).filter(move |(sequence, _)| *sequence <= up_to)
+    }
+
     /// Takes one over from an earlier life.
     pub(super) fn insert(&mut self, sequence: u64, entry: Entry) {
         self.bytes += entry.bytes;

@@ -14,6 +14,7 @@ use std::{
     future::ready,
     ops::Bound,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Instant,
 };
 use tidings_core::{
     Draft, Epoch, EventId, Filter, GapReason, Matchers, Position, Record, Topic, Window, limits,
@@ -49,6 +50,8 @@ struct Log {
     /// Newest event of each topic that has one.
     topics: BTreeMap<Topic, u64>,
     accepted_at: u64,
+    /// The time when something was appended last, and since when it has gone on.
+    told: Option<(u64, Instant)>,
     keys: Keys,
 }
 
@@ -67,8 +70,8 @@ impl MemoryStore {
     }
 
     /// The same with exceptions for some topics: what [`PrefixRule`] says of retention and of what is kept. Each prefix that limits something
-    /// has its own room beside the rest, and presence has a quarter of what the rest has, or 64 MiB. Ages are looked at when something is
-    /// appended.
+    /// has its own room beside the rest, and presence has a quarter of what the rest has, or 64 MiB. Ages count on
+    /// while nothing is appended, by the clock that does not jump.
     pub fn with_prefixes(max_bytes: usize, max_events: usize, prefixes: &[PrefixRule]) -> Result<MemoryStore, getrandom::Error> {
         let epoch = Epoch(getrandom::u32()?);
         let rules = Rules::new(Limits::new(max_bytes as u64, max_events as u64, None), prefixes, std::iter::empty());
@@ -89,6 +92,7 @@ impl MemoryStore {
             ids: HashMap::new(),
             topics: BTreeMap::new(),
             accepted_at: 0,
+            told: None,
             keys: Keys::new(KeyWindow::default()),
         };
         Ok(MemoryStore { epoch, log: Mutex::new(log), follower: OnceLock::new() })
@@ -114,6 +118,7 @@ impl MemoryStore {
         let mut left = Vec::new();
         log.push(&records, &mut left);
         log.retain(now, &mut left);
+        log.told = Some((now, Instant::now()));
         log.keys.forget(accepted_at);
         if let Some(follower) = self.follower.get() {
             follower(&records);
@@ -123,7 +128,12 @@ impl MemoryStore {
 
     fn log(&self) -> MutexGuard<'_, Log> {
         // Nothing in here panics half-way through a change; a panic elsewhere must not take the log away.
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((now, since)) = log.told {
+            // Nobody reads what is too old by now, whether anything came since or not.
+            log.retain(now.saturating_add(since.elapsed().as_millis() as u64), &mut Vec::new());
+        }
+        log
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     hub::Told,
 };
 use http::{HeaderName, HeaderValue, Response, request::Parts};
-use tidings_core::{Key, Matchers, TopicMatcher, presence::MatchType};
+use tidings_core::{Key, Matchers, TopicMatcher, limits, presence::MatchType};
 
 /// The name of dialect 7 for [`STARTS_AFTER`] (M-211).
 const STARTS_AFTER_7: HeaderName = HeaderName::from_static("last-event-id");
@@ -36,7 +36,8 @@ pub(super) async fn subscribe(shared: &Shared, parts: &Parts, body: Option<Incom
     let pairs = || in_url.iter().map(|pair| (pair, false)).chain(in_body.iter().map(|pair| (pair, true)));
     let dialect = dialect_of(pairs().map(|((name, _), _)| &**name)).unwrap_or(usual(shared));
     let access = access(shared, parts, Role::Subscribe, dialect).await?;
-    let mut question = Question::default();
+    let granted = access.grant.read_private.as_slice();
+    let mut question = Question { compiled: granted.iter().map(TopicMatcher::compiled_bytes).sum(), ..Question::default() };
     for ((name, value), in_body) in pairs() {
         question.take(&shared.hub, name, value, in_body)?;
     }
@@ -90,6 +91,8 @@ struct Question {
     selectors: usize,
     /// Parameters of dialect 8.
     matches: usize,
+    /// Bytes of compiled patterns, with those of the token.
+    compiled: usize,
     cursors: Cursors,
 }
 
@@ -103,6 +106,7 @@ impl Question {
                 self.selectors += 1;
                 within(self.selectors, config.mercure_selectors)?;
                 let selector = TopicMatcher::template(value).map_err(Problem::Matcher)?;
+                self.room_for(&selector)?;
                 let of = if matches!(selector.key(), Key::Head(_)) { MatchType::UriTemplate } else { MatchType::Exact };
                 self.written.push((of, value.to_owned()));
                 self.older.push(selector);
@@ -119,7 +123,9 @@ impl Question {
             "match_urlpattern" => {
                 self.matches += 1;
                 within(self.matches, config.matchers)?;
-                self.matchers.push(TopicMatcher::url_pattern(value, hub.url_patterns())?);
+                let pattern = TopicMatcher::url_pattern(value, hub.url_patterns())?;
+                self.room_for(&pattern)?;
+                self.matchers.push(pattern);
                 self.written.push((MatchType::UrlPattern, value.to_owned()));
             }
             _ if is_reserved(name) => return Err(Problem::UnknownMatcher(name.to_owned())),
@@ -128,6 +134,12 @@ impl Question {
             }
         }
         Ok(())
+    }
+
+    /// Asked for one after the other, so that no more is compiled than may be used (M-23).
+    fn room_for(&mut self, matcher: &TopicMatcher) -> Result<(), Problem> {
+        self.compiled += matcher.compiled_bytes();
+        if self.compiled > limits::PATTERNS { Err(Problem::PatternsTooLarge { limit: limits::PATTERNS }) } else { Ok(()) }
     }
 
     fn into_subscription(self, config: &Config, parts: &Parts, access: &Access) -> Result<Subscription, Problem> {

@@ -26,8 +26,16 @@ pub(super) fn write(log: &Log, through: u64, number: u64) -> io::Result<Option<A
     let all = Filter::new(Matchers::all(), &Grant::full());
     let limits = PageLimits { bytes: 1 << 20, events: limits::PAGE_EVENTS, scanned: usize::MAX };
     let Some(&first) = log.latest().wanted(0, through, &all).first() else { return Ok(None) };
-    let header =
-        SegmentHeader { epoch: log.epoch, serial: ASIDE | number, first, follows: 0, prior_len: 0, created: 0, seed: log.files.random()? };
+    let header = SegmentHeader {
+        epoch: log.epoch,
+        serial: ASIDE | number,
+        first,
+        follows: 0,
+        prior_len: 0,
+        created: 0,
+        seed: log.files.random()?,
+        rewritten: None,
+    };
     let name = segment_name(header.serial);
     let file = log.files.create(&name)?;
     let write = || -> io::Result<u64> {
@@ -139,7 +147,7 @@ pub(super) mod tests {
             for n in from..from + count {
                 publish("a", &format!("a {n} {}", "x".repeat(100)));
                 if n % 10 == 0 {
-                    keeper.work(None);
+                    keeper.tidy(None);
                 }
             }
         };
@@ -156,7 +164,7 @@ pub(super) mod tests {
         publish("k/1", "second 1");
         publish("k/2", "");
         others(&mut publish, 5, 400);
-        keeper.work(None);
+        keeper.tidy(None);
         assert!(log.view().segments.front().is_some_and(|segment| segment.header.serial & ASIDE != 0), "something stands aside");
         writer.queue.close();
         writer.run();
@@ -210,7 +218,7 @@ pub(super) mod tests {
                 let disk = disk.copy();
                 let Parts { keeper, .. } = open(&disk);
                 disk.crash_after(operations);
-                keeper.work(None);
+                keeper.tidy(None);
                 disk.crash();
                 let after = latest(&disk);
                 if after != before {
@@ -219,6 +227,39 @@ pub(super) mod tests {
             }
         }
         Ok(())
+    }
+
+    /// N-14, Z-30: gaps beyond a thousand become one where nothing is between them, and nothing that is there goes for it, aside or not.
+    #[test]
+    fn many_gaps_cover_no_event() {
+        let disk = Simulated::new(1, None);
+        let files: Arc<dyn Files> = Arc::new(disk.clone());
+        fill(&files);
+        disk.kill();
+        let options = || DiskOptions { segment_bytes: 1 << 20, ..options() };
+        let before = served(&assemble(files.clone(), options(), Box::new(|| ())).unwrap().log);
+        disk.kill();
+        for life in 0..3 {
+            let log = assemble(files.clone(), options(), Box::new(|| ())).unwrap().log;
+            {
+                let mut view = log.view();
+                let removed = view.segments[0].last;
+                let aside: Vec<u64> = log.latest().iter().map(|(sequence, _)| sequence).collect();
+                // Each number below the floor that has no event is one of many, and many more are beyond the end.
+                let gone = (1..removed).filter(|number| !aside.contains(number)).map(|number| (number - 1, number));
+                let (head, mut added) = (view.head, 0);
+                for (after, through) in gone.chain((0..1_500).map(|n| (head + 2 * n, head + 2 * n + 1))) {
+                    view.add_gap(Gap { after, through, why: crate::store::disk::format::Missing::Unused });
+                    added += 1;
+                }
+                let is_covered = |sequence: &u64| view.gaps.iter().any(|gap| gap.after < *sequence && *sequence <= gap.through);
+                assert!(view.gaps.len() < 1_010 && added > 1_600, "{} of {added}", view.gaps.len());
+                assert!(!aside.iter().any(is_covered), "life {life}");
+                view.gaps.retain(|gap| gap.through <= head);
+            }
+            assert_eq!(served(&log), before);
+            disk.kill();
+        }
     }
 
     /// Z-30: the power may go when the new state has its name and that of what it names is not on disk: so the latter is synced first. In the

@@ -1,19 +1,21 @@
 //! Crash trials of retention by class and of what is kept because it is the latest: what is removed is told to whoever lost something and
 //! stays removed, what is kept stays, and what was replaced or taken back does not come again.
 //!
-//! `TIDINGS_DISK_CRASHES` sets how many crashes a run has.
+//! `TIDINGS_DISK_CRASHES` sets how many crashes a run has, `TIDINGS_DISK_SEED` runs one seed.
 
 use super::{
     DiskOptions, Parts, assemble,
-    files::Why,
+    files::{Files as _, Why},
+    format::serial_of,
     log::Log,
     simulated::{Random, Simulated},
+    standing,
     writer::{Waiting, Writer},
 };
 use crate::{Keep, PrefixRule, store::PageLimits};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex, OnceLock, atomic::Ordering::Relaxed},
 };
 use tidings_core::{Event, Filter, Grant, Matchers, Record, TopicMatcher, shard::Page};
 use tokio::sync::oneshot;
@@ -32,6 +34,8 @@ struct Trial {
     floors: BTreeMap<Box<str>, u64>,
     /// Whether it is known exactly what was removed of what: not after a start, nor when something that was begun could not be finished.
     exact: bool,
+    /// How many segments were.
+    rewritten: u64,
 }
 
 fn expect(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
@@ -67,12 +71,20 @@ impl Trial {
             ..DiskOptions::default()
         };
         let disk = Simulated::new(seed ^ 0xC1A5, ignored);
-        Trial { random, disk, options, delivered: Arc::default(), model: BTreeMap::new(), floors: BTreeMap::new(), exact: true }
+        let (model, floors, delivered) = (BTreeMap::new(), BTreeMap::new(), Arc::default());
+        Trial { random, disk, options, delivered, model, floors, exact: true, rewritten: 0 }
     }
 
     fn life(&mut self) -> Result<(), String> {
         if self.random.one_in(4) {
             self.disk.crash_after(self.random.below(20));
+        }
+        // What is derived may be missing, like any file.
+        let derived = |name: &String| name == standing::NAME || serial_of(name, "index").is_some();
+        for name in self.disk.names().unwrap().iter().filter(|name| derived(name)) {
+            if self.random.one_in(8) {
+                let _ = self.disk.remove(name);
+            }
         }
         if let Ok(parts) = assemble(Arc::new(self.disk.clone()), self.options.clone(), Box::new(|| ())) {
             let Parts { log, mut writer, keeper, .. } = parts;
@@ -91,11 +103,15 @@ impl Trial {
             }
             self.disk.crash_after(10 + self.random.below(250));
             for _ in 0..self.random.below(40) {
-                match self.random.below(5) {
-                    0 => keeper.work(None),
-                    1 if self.random.one_in(4) => self.check(&log)?,
+                match self.random.below(6) {
+                    0 => keeper.tidy(None),
+                    // A part of a segment, or several of them. What fails is tried again.
+                    1 => drop(keeper.rewrite(1 + self.random.below(3_000), None)),
+                    2 if self.random.one_in(4) => self.check(&log)?,
                     _ => self.publish(&mut writer),
                 }
+                // What was begun may be noted and not done.
+                self.exact &= self.disk.has_power();
             }
             // The power may have gone in the middle of something.
             self.exact = false;
@@ -105,6 +121,7 @@ impl Trial {
                 writer.run();
                 keeper.work(None);
             }
+            self.rewritten += log.rewritten.segments.load(Relaxed);
         }
         self.exact = false;
         if self.random.one_in(3) {
@@ -247,9 +264,11 @@ impl Trial {
 
 const LIVES: u64 = 15;
 
-fn run(seed: u64, ignored: Option<Why>) -> Result<(), String> {
+/// How many segments were rewritten.
+fn run(seed: u64, ignored: Option<Why>) -> Result<u64, String> {
     let mut trial = Trial::new(seed, ignored);
-    (0..LIVES).try_for_each(|life| trial.life().map_err(|what| format!("seed {seed}, life {life}: {what}")))
+    (0..LIVES).try_for_each(|life| trial.life().map_err(|what| format!("seed {seed}, life {life}: {what}")))?;
+    Ok(trial.rewritten)
 }
 
 /// The power goes somewhere while segments are removed, and nowhere else.
@@ -282,16 +301,18 @@ fn segments_are_removed_at_once_or_not() {
 
 #[test]
 fn classes_and_the_latest_survive_crashes() {
-    let crashes: u64 = std::env::var("TIDINGS_DISK_CRASHES").ok().and_then(|count| count.parse().ok()).unwrap_or(600);
-    for seed in 0..crashes / LIVES {
-        run(seed, None).unwrap();
-    }
+    let setting = |name: &str| -> Option<u64> { std::env::var(name).ok()?.parse().ok() };
+    let crashes = setting("TIDINGS_DISK_CRASHES").unwrap_or(600);
+    let one = setting("TIDINGS_DISK_SEED");
+    let rewritten: u64 = one.map_or(0..crashes / LIVES, |seed| seed..seed + 1).map(|seed| run(seed, None).unwrap()).sum();
+    println!("{rewritten} segments were rewritten");
+    assert!(one.is_some() || rewritten > crashes / 10, "{rewritten}");
 }
 
 /// Without any one of the syncs some crash breaks a promise.
 #[test]
 fn every_sync_of_retention_is_needed() {
-    for why in [Why::State, Why::Aside] {
+    for why in [Why::State, Why::Aside, Why::Rewritten, Why::RewrittenName] {
         let broken = (0..600).find_map(|seed| run(seed, Some(why)).err());
         println!("without the sync of {why:?}: {broken:?}");
         assert!(broken.is_some(), "nothing breaks without the sync of {why:?}");

@@ -337,7 +337,7 @@ fn it_recovers_without_a_publish() {
     thread.join().unwrap();
 }
 
-/// A directory of version 1 is read, all classes begin where it ends, and the first start makes it version 2.
+/// A directory of version 1 is read, all classes begin where it ends, and the first start makes it version 3.
 #[test]
 fn a_directory_of_version_1() {
     let (disk, all) = filled(true);
@@ -372,7 +372,7 @@ fn a_directory_of_version_1() {
         let filter = Filter::new(Matchers::all(), &Grant::full());
         assert_eq!(log.missing_after(0, &filter).unwrap(), Some(GapReason::Evicted));
         assert_eq!(log.missing_after(first.last, &filter).unwrap(), None);
-        disk.damage(state::NAME, |contents| assert_eq!(contents[8..10], [2, 0]));
+        disk.damage(state::NAME, |contents| assert_eq!(contents[8..10], [3, 0]));
         disk.kill();
     }
 }

@@ -3,11 +3,13 @@
 //! Looking changes nothing and works beside a running hub, which may go on meanwhile. Whatever writes needs the lock.
 
 use super::{
-    DiskOptions, OpenError, Parts, assemble, epoch,
+    DiskOptions, OpenError, Parts, assemble,
+    epoch::{self, Begun},
     files::{Directory, Files},
     format::{Missing, index_name, segment_name, serial_of},
     index::FileIndex,
     overlay::Overlay,
+    segment::Segment,
     state, take,
     verify::{self, Finding, Verified},
 };
@@ -16,6 +18,7 @@ use crate::{
     store::{PageLimits, latest::Entry},
 };
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, ErrorKind},
     path::{Path, PathBuf},
@@ -81,6 +84,9 @@ pub struct SegmentReport {
     pub bytes: u64,
     /// Whether its index is there and checks; one that does not is made again when it is needed.
     pub indexed: bool,
+    /// Bytes of events in it that nobody can read any more: retention removed them, and something after or among them holds their place. When they
+    /// are half of it a hub rewrites the segment without them.
+    pub dead: u64,
     /// When its first event was accepted, if that can be read.
     pub first_at: Option<u64>,
     /// When its last event was accepted.
@@ -97,6 +103,18 @@ pub struct MissingReport {
     pub last: u64,
     /// What readers are told; `None` for numbers that nobody was ever given.
     pub reason: Option<GapReason>,
+}
+
+/// A log that was begun with the events of another.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct NewEpoch {
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// How many events it has.
+    pub events: u64,
+    /// In how many places something could not be read and was left out.
+    pub damaged: u64,
 }
 
 impl LogDirectory {
@@ -124,28 +142,32 @@ impl LogDirectory {
             let Parts { log, torn, .. } = self.parts(&overlay)?;
             let bounds = log.bounds();
             let floors = log.sight().floors;
-            let (segments, gaps, events) = {
+            let (segments, dead, gaps, events) = {
                 let view = log.view();
                 // The books end at the floors; what is the latest of its kind is kept below them.
                 let latest = log.latest();
                 let is_below = |(sequence, entry): &(u64, &Entry)| *sequence <= floors[log.rules.class_of(&entry.topics)];
-                (view.segments.clone(), view.gaps.clone(), view.ledger.events() + latest.iter().filter(is_below).count() as u64)
+                let dead = |segment: &Arc<Segment>| (segment.header.serial, view.dead_in(&log.rules, &latest, segment));
+                let dead: BTreeMap<u64, u64> = view.segments.iter().map(dead).collect();
+                (view.segments.clone(), dead, view.gaps.clone(), view.ledger.events() + latest.iter().filter(is_below).count() as u64)
             };
             let size = |name: &str| overlay.open(name).and_then(|file| file.len()).unwrap_or(0);
-            let segment = |segment: &Arc<super::segment::Segment>| {
+            let segment = |segment: &Arc<Segment>| {
                 let header = segment.header;
                 let found = log.by_position(header.first - 1, |index, place, last| {
+                    // One with holes stands for more numbers than it has events.
+                    let Some(newest) = index.rank(header.first, last + 1)?.checked_sub(1) else { return Ok(None) };
                     let first = (index.sequence(header.first, 0)?, index.offset(0)?);
-                    // A segment that stands aside stands for more numbers than it has events.
-                    let count = index.rank(header.first, last + 1)?;
-                    Ok((place, first, index.sequence(header.first, count.saturating_sub(1))?))
+                    Ok(Some((place, first, index.sequence(header.first, newest)?)))
                 })?;
-                let last = found.map_or(segment.last, |((.., last), _)| last);
-                let first_at = found.map(|((place, first, _), _)| log.accepted_at(place, first)).transpose()?.flatten();
+                let found = found.and_then(|(found, _)| found);
+                let (first, last) = found.map_or((header.first, segment.last), |(_, (first, _), last)| (first, last));
+                let first_at = found.map(|(place, first, _)| log.accepted_at(place, first)).transpose()?.flatten();
                 Ok(SegmentReport {
                     file: segment_name(header.serial),
-                    first: header.first,
+                    first,
                     last,
+                    dead: dead.get(&header.serial).copied().unwrap_or(0),
                     bytes: size(&segment_name(header.serial)) + size(&index_name(header.serial)),
                     indexed: FileIndex::open(&*log.files, header.serial).is_ok(),
                     first_at,
@@ -225,10 +247,15 @@ impl LogDirectory {
     }
 
     /// Begins a new log with the kept events of this one: another epoch, numbers from 1. Readers with a cursor of the old one are told `epoch`, and get everything.
-    /// The new epoch, and how many events there are. An error if the log is in use; it needs as much space again while it works.
-    pub fn begin_new_epoch(&self) -> Result<(Epoch, u64), OpenError> {
+    /// `hub` is how the hub keeps it, its rules for prefixes included: without that events come along that are no longer served and not yet removed,
+    /// if some may be the latest of their kind. What is damaged cannot be told of in the new log, so it is an error unless told to begin `without_damaged`
+    /// events. It is one too if the log is in use. It needs as much space again while it works.
+    pub fn begin_new_epoch(&self, hub: Option<DiskOptions>, without_damaged: bool) -> Result<NewEpoch, OpenError> {
         let files = self.lock()?;
-        epoch::begin_new(&files).map_err(|error| self.unusable(error))
+        match epoch::begin_new(&files, hub, without_damaged).map_err(|error| self.unusable(error))? {
+            Begun::New { epoch, events, damaged } => Ok(NewEpoch { epoch, events, damaged }),
+            Begun::Damaged(places) => Err(OpenError::Damaged { path: self.path.display().to_string(), places }),
+        }
     }
 
     fn overlay(&self) -> Arc<dyn Files> {

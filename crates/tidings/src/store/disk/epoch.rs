@@ -8,12 +8,13 @@ use super::{
     aside::ASIDE,
     cached::Cached,
     files::Files,
-    format::{HEADER, Removed, State, serial_of},
+    format::{HEADER, Removed, State, place_of, serial_of},
     keeper::Keeper,
     keyring::{Found, Keyring},
     ledger::Ledger,
     log::{Log, View},
     recovery::{Recovered, recover},
+    standing,
     state::{self, Durable},
     writer::{Waiting, Writer, store_error},
 };
@@ -26,11 +27,21 @@ use crate::{
     },
 };
 use std::{io, sync::Arc};
-use tidings_core::{Epoch, Filter, Grant, Matchers, Record, limits, shard::Page};
+use tidings_core::{Epoch, Filter, GapReason, Grant, Matchers, Record, limits, shard::Page};
 use tokio::sync::oneshot;
 
-/// Writes the kept events as a new log, and then lets go of the old one. Its epoch, and how many events it has.
-pub(super) fn begin_new(files: &Arc<dyn Files>) -> io::Result<(Epoch, u64)> {
+/// What became of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Begun {
+    /// There is a new log, with so many events, without what could not be read in so many places.
+    New { epoch: Epoch, events: u64, damaged: u64 },
+    /// There is not, because something cannot be read in so many places.
+    Damaged(u64),
+}
+
+/// Writes the kept events as a new log, and then lets go of the old one. `hub` is how the hub keeps it: then nothing comes back that was no
+/// longer served. A gap cannot be taken along, so without being told to leave out what is damaged nothing is done.
+pub(super) fn begin_new(files: &Arc<dyn Files>, hub: Option<DiskOptions>, without_damaged: bool) -> io::Result<Begun> {
     // Synced once a segment is whole, and not for each page: until the state changes nobody reads it.
     let options = DiskOptions {
         durability: Durability::None,
@@ -41,11 +52,17 @@ pub(super) fn begin_new(files: &Arc<dyn Files>) -> io::Result<(Epoch, u64)> {
     };
     // As many classes as there were: if this comes to nothing, each of them has removed what it had, and no more.
     let of = |class: Removed| PrefixRule { retention_events: Some(u64::MAX), ..PrefixRule::new(&*class.prefix) };
-    let classes = state::load(&**files).ok().flatten().map(|state| state.classes).unwrap_or_default();
-    let prefixes = classes.into_iter().map(of).collect();
-    let closing = DiskOptions { durability: Durability::Sync, prefixes, ..options.clone() };
+    let state = state::load(&**files).ok().flatten();
+    // Without its rules nobody knows what is the latest of its kind, if anything is: then all goes along that is there.
+    let exact = hub.is_some() || (files.open(standing::NAME).is_err() && state.as_ref().is_some_and(|state| state.aside.0 == 0));
+    let hub = hub.unwrap_or_else(|| {
+        let prefixes = state.map(|state| state.classes).unwrap_or_default().into_iter().map(of).collect();
+        DiskOptions { prefixes, ..options.clone() }
+    });
+    let closing = DiskOptions { durability: Durability::Sync, ..hub };
     let Recovered { epoch: old, rules, view, latest, gone, prior, .. } = recover(files, &closing)?;
     let old = Log::new(Arc::new(Cached::new(files.clone())), old, rules, view, latest, gone);
+    old.find_latest()?;
     let remove = |which: &dyn Fn(u64) -> bool| -> io::Result<()> {
         for name in files.names()? {
             let serial = ["log", "index", "keys"].iter().find_map(|ending| serial_of(&name, ending));
@@ -55,23 +72,32 @@ pub(super) fn begin_new(files: &Arc<dyn Files>) -> io::Result<(Epoch, u64)> {
         }
         Ok(())
     };
-    let (durable, begun) = match copy(files, &old, prior.0, options) {
-        Ok(copied) => copied,
-        Err(error) => {
+    let copied = copy(files, &old, prior.0, options, exact, without_damaged);
+    let (durable, begun, damaged) = match copied {
+        Ok((durable, begun, damaged)) if damaged == 0 || without_damaged => (durable, begun, damaged),
+        other => {
             // What stands aside belongs to the old log.
-            remove(&|serial| serial > prior.0 && serial & ASIDE == 0)?;
-            return Err(error);
+            remove(&|serial| place_of(serial) > prior.0 && serial & ASIDE == 0)?;
+            return other.map(|(_, _, damaged)| Begun::Damaged(damaged));
         }
     };
     let State { epoch, head, .. } = begun;
     // If this fails nobody knows which of the two it is after a crash, so that both stay.
     durable.update(|state| *state = begun)?;
-    remove(&|serial| serial <= prior.0 || serial & ASIDE != 0)?;
-    Ok((epoch, head))
+    remove(&|serial| place_of(serial) <= prior.0 || serial & ASIDE != 0)?;
+    Ok(Begun::New { epoch, events: head, damaged })
 }
 
-/// The segments of the new log, and the state that makes them one.
-fn copy(files: &Arc<dyn Files>, old: &Log, newest: u64, options: DiskOptions) -> io::Result<(Arc<Durable>, State)> {
+/// The segments of the new log, the state that makes them one, and in how many places something could not be read. Only what is served is
+/// taken, or everything; after damage nothing more if that is not to be left out.
+fn copy(
+    files: &Arc<dyn Files>,
+    old: &Log,
+    newest: u64,
+    options: DiskOptions,
+    exact: bool,
+    without_damaged: bool,
+) -> io::Result<(Arc<Durable>, State, u64)> {
     let epoch = loop {
         let epoch = Epoch(files.random()?);
         if epoch != old.epoch {
@@ -84,7 +110,7 @@ fn copy(files: &Arc<dyn Files>, old: &Log, newest: u64, options: DiskOptions) ->
     let rules = Rules::new(Limits::new(u64::MAX, u64::MAX, None), &[], std::iter::empty());
     let classes = rules.classes().len();
     let ledger = Ledger::new(rules.classes(), &vec![0; classes]);
-    let view = View { segments: std::collections::VecDeque::new(), active: None, head: 0, ledger, gaps: Vec::new() };
+    let view = View { segments: std::collections::VecDeque::new(), active: None, head: 0, ledger, gaps: Vec::new(), changes: 0 };
     let gone = (0..classes).map(|class| Gone::blank(class, 0, 0)).collect();
     let log = Arc::new(Log::new(Arc::new(Cached::new(files.clone())), epoch, rules, view, Latest::new(0, 0), gone));
     let keyring = Arc::new(Keyring::new(epoch, options.keys, Found::default(), 0));
@@ -106,10 +132,16 @@ fn copy(files: &Arc<dyn Files>, old: &Log, newest: u64, options: DiskOptions) ->
     };
     let filter = Filter::new(Matchers::all(), &Grant::full());
     let (mut after, head) = old.extent();
+    let (sight, mut damaged) = (old.sight(), 0);
+    let served = |record: &Record| !exact || old.serves(&sight, record.position().sequence, record.topics());
     while after < head {
         let page = PageLimits { bytes: limits::TAKEN_BYTES, events: usize::MAX, scanned: usize::MAX };
-        let Page { records, covered_through, .. } = old.read_all(after, head, &filter, page)?;
+        let Page { records, covered_through, lost, .. } = old.read_all(after, head, &filter, page, &served)?;
         after = covered_through;
+        damaged += u64::from(lost == Some(GapReason::Damaged));
+        if damaged > 0 && !without_damaged {
+            continue;
+        }
         append(&mut writer, &records)?;
         // In memory indexes would grow with the log.
         keeper.write_indexes()?;
@@ -117,7 +149,7 @@ fn copy(files: &Arc<dyn Files>, old: &Log, newest: u64, options: DiskOptions) ->
     writer.finish()?;
     keeper.write_indexes()?;
     let (head, newest) = (writer.kept, writer.prior);
-    Ok((durable, State { closed: true, reserved: head, head, last: head, newest, ..State::new(epoch) }))
+    Ok((durable, State { closed: true, reserved: head, head, last: head, newest, ..State::new(epoch) }, damaged))
 }
 
 /// As if they were published now, at the time at which they were.
@@ -185,7 +217,7 @@ mod tests {
         let disk = filled();
         let (old, before) = events(&disk.copy());
         let files: Arc<dyn Files> = Arc::new(disk.clone());
-        let (epoch, count) = begin_new(&files).unwrap();
+        let Begun::New { epoch, events: count, damaged: 0 } = begin_new(&files, None, false).unwrap() else { panic!("all can be read") };
         assert_ne!(epoch, old);
         disk.kill();
         assert_eq!(disk.names().unwrap().iter().filter(|name| serial_of(name, "log").is_some()).count(), 1);
@@ -208,11 +240,11 @@ mod tests {
                 let files: Arc<dyn Files> = Arc::new(disk.clone());
                 if way == "crash" {
                     disk.crash_after(operations);
-                    let _ = begin_new(&files);
+                    let _ = begin_new(&files, None, false);
                     disk.crash();
                 } else {
                     disk.fail_one_in(operations + 2);
-                    let _ = begin_new(&files);
+                    let _ = begin_new(&files, None, false);
                     disk.kill();
                 }
                 let (epoch, after) = events(&disk);
@@ -245,7 +277,7 @@ mod tests {
         let (old, latest, all) = served(&disk.copy());
         let kept = [0, 3, 4, 5, 6, 7, 8, 9, 10, 11].map(|n| format!("k/{n} first {n}"));
         assert!(latest.iter().eq(kept.iter().chain([&"k/1 second 1".to_owned()])), "{latest:?}");
-        begin_new(&files).unwrap();
+        begin_new(&files, None, false).unwrap();
         disk.kill();
         assert!(disk.names().unwrap().iter().all(|name| serial_of(name, "log").is_none_or(|serial| serial & ASIDE == 0)));
         for _ in 0..2 {
@@ -255,6 +287,48 @@ mod tests {
             assert!(in_order(&all, &all_now), "{all_now:?} instead of {all:?}");
             disk.kill();
         }
+    }
+
+    /// With the hub's rules, or where none can matter, nothing comes back that retention took from readers and not yet from disk.
+    #[test]
+    fn what_was_no_longer_served_stays_away() {
+        let disk = Simulated::new(1, None);
+        let files: Arc<dyn Files> = Arc::new(disk.clone());
+        aside::tests::fill(&files);
+        disk.kill();
+        let (_, latest, all) = served(&disk.copy());
+        let begun = begin_new(&files, Some(aside::tests::options()), false).unwrap();
+        assert!(matches!(begun, Begun::New { events, damaged: 0, .. } if events == all.len() as u64), "{begun:?}");
+        disk.kill();
+        let (_, latest_now, all_now) = served(&disk);
+        assert!(latest_now == latest && all_now == all, "{all_now:?} instead of {all:?}");
+
+        let disk = filled();
+        let options = DiskOptions { retention_events: 25, retention_age: None, ..DiskOptions::default() };
+        let files: Arc<dyn Files> = Arc::new(disk.clone());
+        drop(assemble(files.clone(), options.clone(), Box::new(|| ())).unwrap());
+        begin_new(&files, Some(options), false).unwrap();
+        disk.kill();
+        assert_eq!(events(&disk).1.len(), 25);
+    }
+
+    /// N-14: what cannot be read is not left out without being asked for, and then it is counted.
+    #[test]
+    fn damage_is_left_out_only_if_told_to() {
+        let disk = filled();
+        let (old, before) = events(&disk.copy());
+        let name = crate::store::disk::format::segment_name(2);
+        disk.damage(&name, |contents| contents[150..160].fill(0xff));
+        let files: Arc<dyn Files> = Arc::new(disk.clone());
+        let names = || files.names().unwrap().into_iter().filter(|name| serial_of(name, "log").is_some()).collect::<Vec<_>>();
+        let then = names();
+        assert_eq!(begin_new(&files, None, false).unwrap(), Begun::Damaged(1));
+        disk.kill();
+        assert_eq!(names(), then, "it is the old log, and all of it");
+        let Begun::New { epoch, events: count, damaged: 1 } = begin_new(&files, None, true).unwrap() else { panic!("it was told to") };
+        disk.kill();
+        let (now, after) = events(&disk);
+        assert!(now == epoch && now != old && after.len() as u64 == count && after.len() < before.len(), "{count}");
     }
 
     /// Whenever the power goes, or an operation fails, with events that stand aside: nothing that was served is missing.
@@ -275,7 +349,7 @@ mod tests {
                 } else {
                     disk.fail_one_in(operations + 2);
                 }
-                let _ = begin_new(&files);
+                let _ = begin_new(&files, None, false);
                 if crash {
                     disk.crash();
                 } else {

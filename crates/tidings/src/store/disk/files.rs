@@ -30,8 +30,12 @@ pub(super) enum Why {
     Aside,
     /// The name of the file that they are in, before the state names it.
     AsideName,
-    /// Keys of a segment, before it is removed.
+    /// Keys of a segment, before it is removed or rewritten.
     Carried,
+    /// A segment without what was removed of it, before the one goes that it is made of.
+    Rewritten,
+    /// Its name, and that of its keys, before the same.
+    RewrittenName,
 }
 
 /// A directory of files without folders.

@@ -7,10 +7,14 @@ use tidings_core::{Epoch, GapReason, Position, Record, Topic};
 
 /// Of most files.
 pub(super) const VERSION: u16 = 1;
-/// Of the state: since 2 it tells what each class of retention removed. That a directory holds what only this version understands is said
-/// here, so that an older one refuses it.
-const STATE_VERSION: u16 = 2;
+/// Of the state: since 2 it tells what each class of retention removed, since 3 there may be segments that were rewritten. That a directory
+/// holds what only this version understands is said here, so that an older one refuses it.
+const STATE_VERSION: u16 = 3;
+/// Of a segment that was rewritten.
+const REWRITTEN_VERSION: u16 = 2;
 pub(super) const HEADER: usize = 64;
+/// What follows the header of a segment that was rewritten.
+pub(super) const REWRITTEN: usize = 32;
 pub(super) const APPEND: usize = 48;
 pub(super) const EVENT: usize = 24;
 pub(super) const FOOTER: usize = 40;
@@ -42,7 +46,7 @@ pub(super) fn check_version(bytes: &[u8], what: &str) -> io::Result<()> {
     version_up_to(bytes, what, VERSION).map(drop)
 }
 
-fn version_up_to(bytes: &[u8], what: &str, newest: u16) -> io::Result<u16> {
+pub(super) fn version_up_to(bytes: &[u8], what: &str, newest: u16) -> io::Result<u16> {
     match u16_at(bytes, 8) {
         0 => Err(invalid(format!("{what} has version 0, which never was"))),
         other if other > newest => Err(io::Error::new(
@@ -51,6 +55,27 @@ fn version_up_to(bytes: &[u8], what: &str, newest: u16) -> io::Result<u16> {
         )),
         known => Ok(known),
     }
+}
+
+/// Serials count in steps of one; how often a segment was rewritten stands above this bit of its serial.
+pub(super) const GENERATION: u64 = 1 << 48;
+
+/// A serial without how often its segment was rewritten: its place among the others.
+pub(super) fn place_of(serial: u64) -> u64 {
+    serial % GENERATION
+}
+
+/// What the header of a segment that was rewritten says beside: its numbers have holes, so they do not say where it ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Rewritten {
+    /// It stands for all numbers up to this one.
+    pub(super) last: u64,
+    /// How long its file is.
+    pub(super) len: u64,
+    /// When the last event was accepted, whether it is still there or not.
+    pub(super) accepted_at: u64,
+    /// How many events it has.
+    pub(super) events: u32,
 }
 
 /// The beginning of a segment.
@@ -66,13 +91,25 @@ pub(super) struct SegmentHeader {
     pub(super) created: u64,
     /// Where the checksums of this segment begin: random and never told, so that nobody can publish data that reads as an append.
     pub(super) seed: u32,
+    pub(super) rewritten: Option<Rewritten>,
 }
 
 impl SegmentHeader {
-    pub(super) fn to_bytes(self) -> [u8; HEADER] {
-        let mut bytes = [0; HEADER];
+    /// How many bytes it takes: the first append follows.
+    pub(super) fn size(&self) -> u64 {
+        (HEADER + self.rewritten.map_or(0, |_| REWRITTEN)) as u64
+    }
+
+    /// Whether its numbers have holes: it was rewritten, or stands aside.
+    pub(super) fn has_holes(&self) -> bool {
+        self.serial >= GENERATION
+    }
+
+    pub(super) fn to_bytes(self) -> Vec<u8> {
+        let mut bytes = vec![0; HEADER];
         bytes[..8].copy_from_slice(SEGMENT_MAGIC);
-        bytes[8..10].copy_from_slice(&VERSION.to_le_bytes());
+        let version = if self.rewritten.is_some() { REWRITTEN_VERSION } else { VERSION };
+        bytes[8..10].copy_from_slice(&version.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.epoch.0.to_le_bytes());
         for (n, number) in [self.serial, self.first, self.follows, self.prior_len, self.created].into_iter().enumerate() {
             bytes[16 + 8 * n..24 + 8 * n].copy_from_slice(&number.to_le_bytes());
@@ -80,6 +117,14 @@ impl SegmentHeader {
         bytes[56..60].copy_from_slice(&self.seed.to_le_bytes());
         let checksum = crc32c::crc32c(&bytes[..60]);
         bytes[60..].copy_from_slice(&checksum.to_le_bytes());
+        if let Some(Rewritten { last, len, accepted_at, events }) = self.rewritten {
+            for number in [last, len, accepted_at] {
+                bytes.extend(number.to_le_bytes());
+            }
+            bytes.extend(events.to_le_bytes());
+            let checksum = crc32c::crc32c(&bytes);
+            bytes.extend(checksum.to_le_bytes());
+        }
         bytes
     }
 
@@ -91,7 +136,16 @@ impl SegmentHeader {
         if crc32c::crc32c(&bytes[..60]) != u32_at(bytes, 60) {
             return Err(invalid("the header of a segment does not check"));
         }
-        check_version(bytes, "a segment")?;
+        let rewritten = match version_up_to(bytes, "a segment", REWRITTEN_VERSION)? {
+            VERSION => None,
+            _ if bytes.len() < HEADER + REWRITTEN || crc32c::crc32c(&bytes[..92]) != u32_at(bytes, 92) => {
+                return Err(invalid("the header of a segment that was rewritten does not check"));
+            }
+            _ => {
+                let number = |n: usize| u64_at(bytes, HEADER + 8 * n);
+                Some(Rewritten { last: number(0), len: number(1), accepted_at: number(2), events: u32_at(bytes, HEADER + 24) })
+            }
+        };
         let number = |n: usize| u64_at(bytes, 16 + 8 * n);
         Ok(SegmentHeader {
             epoch: Epoch(u32_at(bytes, 12)),
@@ -101,6 +155,7 @@ impl SegmentHeader {
             prior_len: number(3),
             created: number(4),
             seed: u32_at(bytes, 56),
+            rewritten,
         })
     }
 }
@@ -127,6 +182,16 @@ impl AppendHeader {
         records: impl Iterator<Item = &'a Record>,
         mut placed: impl FnMut(usize),
     ) {
+        self.put_body(seed, to, key, |to| {
+            for record in records {
+                placed(to.len());
+                put_event(seed, to, record);
+            }
+        });
+    }
+
+    /// Appends header, key and whatever events this puts behind them.
+    pub(super) fn put_body(self, seed: u32, to: &mut Vec<u8>, key: Option<OnceKey>, put_events: impl FnOnce(&mut Vec<u8>)) {
         let from = to.len();
         to.extend(APPEND_MAGIC);
         to.extend([0; 8]);
@@ -139,10 +204,7 @@ impl AppendHeader {
         if let Some(key) = key {
             key.put(to);
         }
-        for record in records {
-            placed(to.len());
-            put_event(seed, to, record);
-        }
+        put_events(to);
         let body = (to.len() - from - APPEND) as u32;
         to[from + 4..from + 8].copy_from_slice(&body.to_le_bytes());
         let checksum = append_checksum(seed, &to[from..]);

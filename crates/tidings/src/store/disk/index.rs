@@ -6,7 +6,7 @@
 use super::{
     cached::{Cached, Pages},
     files::{File, Files},
-    format::{VERSION, check_version, index_name, invalid, u16_at, u32_at, u64_at},
+    format::{VERSION, index_name, invalid, u16_at, u32_at, u64_at, version_up_to},
 };
 use std::{
     cell::RefCell,
@@ -28,6 +28,8 @@ pub(super) const UNREADABLE: &str = "";
 const PAGE: usize = 4_096;
 const CONTENTS: usize = PAGE - 4;
 const MAGIC: &[u8; 8] = b"TIDINDEX";
+/// The version of an index of a segment with holes: it has the number of each event too.
+const WITH_HOLES: u16 = 2;
 const HEADER: usize = 72;
 /// Entries between two fences.
 const FENCED: usize = 16;
@@ -116,7 +118,7 @@ pub(super) fn find<T>(
 pub(super) struct MemoryIndex {
     pub(super) offsets: Vec<u32>,
     /// Of a segment with holes: the sequence of each event.
-    sequences: Vec<u64>,
+    sequences: Option<Vec<u64>>,
     topics: BTreeMap<Box<str>, Vec<u32>>,
     ids: BTreeMap<Box<str>, Vec<u32>>,
     /// About how much memory it takes.
@@ -124,6 +126,11 @@ pub(super) struct MemoryIndex {
 }
 
 impl MemoryIndex {
+    /// Of a segment whose numbers have holes.
+    pub(super) fn with_holes() -> MemoryIndex {
+        MemoryIndex { sequences: Some(Vec::new()), ..MemoryIndex::default() }
+    }
+
     /// The next event of the segment.
     pub(super) fn push(&mut self, offset: u32, record: &Record) {
         // A name's entry in the tree, its text and its list; then four bytes an event.
@@ -131,6 +138,9 @@ impl MemoryIndex {
         let event = self.offsets.len() as u32;
         self.offsets.push(offset);
         self.bytes += 4;
+        if let Some(sequences) = &mut self.sequences {
+            sequences.push(record.position().sequence);
+        }
         let MemoryIndex { topics, ids, bytes, .. } = self;
         let mut put = |names: &mut BTreeMap<Box<str>, Vec<u32>>, name: &str| {
             *bytes += 4;
@@ -157,15 +167,11 @@ impl MemoryIndex {
         self.offsets.push(DAMAGED);
     }
 
-    /// The next event of a segment with holes.
-    pub(super) fn push_at(&mut self, offset: u32, record: &Record) {
-        self.sequences.push(record.position().sequence);
-        self.push(offset, record);
-    }
-
     /// An event of a segment with holes that cannot be read. It stands for all that there may have been since the one before.
     pub(super) fn push_damaged_at(&mut self, sequence: u64) {
-        self.sequences.push(sequence);
+        if let Some(sequences) = &mut self.sequences {
+            sequences.push(sequence);
+        }
         self.push_damaged();
     }
 
@@ -191,7 +197,8 @@ impl MemoryIndex {
     pub(super) fn save(&self, files: &dyn Files, serial: u64, about: &About) -> io::Result<()> {
         let [topics, ids] = [&self.topics, &self.ids].map(sections);
         let mut contents = Vec::from(MAGIC);
-        contents.extend(VERSION.to_le_bytes());
+        let version = if self.sequences.is_some() { WITH_HOLES } else { VERSION };
+        contents.extend(version.to_le_bytes());
         contents.extend([0; 2]);
         contents.extend(about.epoch.0.to_le_bytes());
         for number in [about.first, about.len, about.accepted_at] {
@@ -203,6 +210,8 @@ impl MemoryIndex {
         }
         contents.extend(about.keys.to_le_bytes());
         contents.extend(self.offsets.iter().flat_map(|offset| offset.to_le_bytes()));
+        let distance = |sequence: &u64| ((sequence - about.first) as u32).to_le_bytes();
+        contents.extend(self.sequences.iter().flatten().flat_map(distance));
         for section in topics.iter().chain(&ids) {
             contents.extend(section);
         }
@@ -260,13 +269,13 @@ impl Index for MemoryIndex {
     }
 
     fn sequence(&self, first: u64, event: u32) -> io::Result<u64> {
-        Ok(self.sequences.get(event as usize).copied().unwrap_or(first + u64::from(event)))
+        Ok(self.sequences.as_ref().map_or(first + u64::from(event), |sequences| sequences[event as usize]))
     }
 
     fn rank(&self, first: u64, sequence: u64) -> io::Result<u32> {
-        Ok(match &self.sequences[..] {
-            [] => u32::try_from(sequence.saturating_sub(first)).unwrap_or(u32::MAX),
-            sequences => sequences.partition_point(|&at| at < sequence) as u32,
+        Ok(match &self.sequences {
+            None => u32::try_from(sequence.saturating_sub(first)).unwrap_or(u32::MAX),
+            Some(sequences) => sequences.partition_point(|&at| at < sequence) as u32,
         })
     }
 }
@@ -291,6 +300,7 @@ pub(super) struct FileIndex {
     /// By which its pages are known: an index that was made again is another one.
     number: u64,
     pub(super) about: About,
+    has_holes: bool,
     parts: [Part; 2],
 }
 
@@ -311,7 +321,7 @@ impl FileIndex {
         if header[..8] != *MAGIC {
             return Err(invalid("not an index"));
         }
-        check_version(&header, "an index")?;
+        let has_holes = version_up_to(&header, "an index", WITH_HOLES)? == WITH_HOLES;
         let about = About {
             epoch: Epoch(u32_at(&header, 12)),
             first: u64_at(&header, 16),
@@ -320,7 +330,7 @@ impl FileIndex {
             count: u32_at(&header, 40),
             keys: u32_at(&header, 68),
         };
-        let mut at = HEADER as u64 + 4 * u64::from(about.count);
+        let mut at = HEADER as u64 + 4 * u64::from(about.count) * if has_holes { 2 } else { 1 };
         let mut section = |n: usize| {
             let from = at;
             at += u64::from(u32_at(&header, 44 + 4 * n));
@@ -335,7 +345,7 @@ impl FileIndex {
             return Err(invalid("an index that is cut off"));
         }
         static OPENED: AtomicU64 = AtomicU64::new(0);
-        Ok(FileIndex { serial, number: OPENED.fetch_add(1, Ordering::Relaxed), about, parts })
+        Ok(FileIndex { serial, number: OPENED.fetch_add(1, Ordering::Relaxed), about, has_holes, parts })
     }
 
     /// For the length of one question: readers never keep a file open that retention may remove.
@@ -374,6 +384,11 @@ impl Reader<'_> {
             pages.put(key, &contents);
         }
         Ok(contents)
+    }
+
+    /// How far an event's number is from the first one of a segment with holes.
+    fn distance(&self, index: &FileIndex, event: u32) -> io::Result<u32> {
+        self.u32(HEADER as u64 + 4 * (u64::from(index.about.count) + u64::from(event)))
     }
 
     fn on_page<T>(&self, page: u64, then: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
@@ -453,6 +468,28 @@ impl Index for Reader<'_> {
 
     fn offset(&self, event: u32) -> io::Result<u32> {
         self.u32(HEADER as u64 + 4 * u64::from(event))
+    }
+
+    fn sequence(&self, first: u64, event: u32) -> io::Result<u64> {
+        match self.index {
+            Some((index, _)) if index.has_holes => self.distance(index, event).map(|distance| first + u64::from(distance)),
+            _ => Ok(first + u64::from(event)),
+        }
+    }
+
+    fn rank(&self, first: u64, sequence: u64) -> io::Result<u32> {
+        let dense = u32::try_from(sequence.saturating_sub(first)).unwrap_or(u32::MAX);
+        let Some((index, _)) = self.index.filter(|(index, _)| index.has_holes) else { return Ok(dense) };
+        let (mut from, mut to) = (0, index.about.count);
+        while from < to {
+            let middle = from + (to - from) / 2;
+            if self.distance(index, middle)? < dense {
+                from = middle + 1;
+            } else {
+                to = middle;
+            }
+        }
+        Ok(from)
     }
 }
 

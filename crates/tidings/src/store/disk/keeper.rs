@@ -1,4 +1,5 @@
-//! The second thread: writes the indexes of finished segments, and removes what retention no longer wants.
+//! The second thread: writes the indexes of finished segments, removes what retention no longer wants, and rewrites segments of which little
+//! is left.
 //!
 //! It never writes events, and takes none away before it is on disk that they are gone.
 
@@ -6,17 +7,19 @@ use super::{
     aside::{self, ASIDE},
     evicted,
     files::Files,
-    format::{FOOTER, index_name, segment_name},
+    format::{index_name, segment_name},
     index::{About, FileIndex},
     keyring::Keyring,
     ledger::{self, Run},
     log::Log,
+    rewrite::{Pace, Rewriter},
     segment::{Kept, Segment},
     standing,
     state::Durable,
 };
 use crate::store::{PageLimits, retention::Class};
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
     io,
     sync::{Arc, mpsc},
@@ -32,9 +35,10 @@ const JUMP: Duration = Duration::from_hours(1);
 /// The keeper's own state.
 #[derive(Debug)]
 pub(super) struct Keeper {
-    log: Arc<Log>,
+    pub(super) log: Arc<Log>,
     durable: Arc<Durable>,
-    keyring: Arc<Keyring>,
+    pub(super) keyring: Arc<Keyring>,
+    pub(super) rewriter: RefCell<Rewriter>,
     /// Both clocks when it began.
     began: (Instant, Duration),
     jumped: bool,
@@ -46,14 +50,16 @@ pub(super) fn wall() -> Duration {
 
 impl Keeper {
     pub(super) fn new(log: Arc<Log>, durable: Arc<Durable>, keyring: Arc<Keyring>) -> Keeper {
-        Keeper { log, durable, keyring, began: (Instant::now(), wall()), jumped: false }
+        Keeper { log, durable, keyring, rewriter: RefCell::default(), began: (Instant::now(), wall()), jumped: false }
     }
 
     /// Works whenever it is told to, and now and then, until nobody is left to tell it.
     pub(super) fn run(mut self, told: &mpsc::Receiver<()>) {
+        let mut pace = Pace::new();
         while !matches!(told.recv_timeout(LOOK), Err(mpsc::RecvTimeoutError::Disconnected)) {
             let now = self.now(wall(), self.began.0.elapsed());
-            self.work(now);
+            self.tidy(now);
+            pace.go_on(Instant::now(), |bytes| self.rewrite(bytes, now));
         }
     }
 
@@ -74,8 +80,16 @@ impl Keeper {
         (!self.jumped).then_some(now.as_millis() as u64)
     }
 
-    /// One round: indexes, then retention. `now` is the time in milliseconds since 1970, if it is known.
+    /// All that there is to do, at once.
     pub(super) fn work(&self, now: Option<u64>) {
+        self.tidy(now);
+        if let Err(error) = self.rewrite(u64::MAX, now) {
+            tracing::warn!(%error, "a segment could not be rewritten");
+        }
+    }
+
+    /// One round: indexes, then retention. `now` is the time in milliseconds since 1970, if it is known.
+    pub(super) fn tidy(&self, now: Option<u64>) {
         match self.write_indexes() {
             Ok(false) => {}
             Ok(true) => {
@@ -91,7 +105,7 @@ impl Keeper {
         self.keyring.clean(&*self.log.files, now);
     }
 
-    fn write_books(&self) {
+    pub(super) fn write_books(&self) {
         let (ledger, finished) = {
             let view = self.log.view();
             (view.ledger.clone(), view.segments.iter().map(|segment| (segment.header.serial, segment.len)).collect())
@@ -110,14 +124,15 @@ impl Keeper {
                 continue;
             }
             let (serial, first) = (segment.header.serial, segment.header.first);
-            // Before the index, which says that they are there.
-            let keys = self.keyring.write(&*self.log.files, serial, first, segment.last)?;
+            // Before the index, which says that they are there. Those of a segment that was rewritten are on disk already.
+            let rewritten = segment.header.rewritten.is_some();
+            let keys = if rewritten { 0 } else { self.keyring.write(&*self.log.files, serial, first, segment.last)? };
             let about = About {
                 epoch: self.log.epoch,
                 first,
                 len: segment.len,
                 accepted_at: segment.accepted_at,
-                count: segment.count() as u32,
+                count: index.offsets.len() as u32,
                 keys,
             };
             index.save(&*self.log.files, serial, &about)?;
@@ -176,7 +191,7 @@ impl Keeper {
         let view = self.log.view();
         let active = view.active.as_ref().map(|active| (active.header.serial, active.len));
         let segments = view.segments.iter().filter(|segment| segment.header.serial & ASIDE == 0);
-        let segments: Vec<_> = segments.map(|segment| (segment.header.serial, segment.len + FOOTER as u64)).collect();
+        let segments: Vec<_> = segments.map(|segment| (segment.header.serial, segment.file_len())).collect();
         drop(view);
         let index = |serial: u64| self.log.files.open(&index_name(serial)).and_then(|file| file.len()).unwrap_or(0);
         segments.into_iter().map(|(serial, len)| (serial, len + index(serial))).chain(active).collect()
@@ -186,7 +201,6 @@ impl Keeper {
     /// longer served or their space is taken.
     fn retire(&self, due: &[u64]) -> io::Result<()> {
         let log = &self.log;
-        let mut moved = false;
         let through: Vec<u64> = {
             let view = log.view();
             // What is hidden by number is removed when that may empty a segment.
@@ -196,6 +210,12 @@ impl Keeper {
             };
             view.ledger.floors().zip(due).map(|(hidden, &due)| if due > hidden { due } else { whole(hidden) }).collect()
         };
+        self.take_back(&through)
+    }
+
+    /// Removes the events of each class up to a place.
+    pub(super) fn take_back(&self, through: &[u64]) -> io::Result<()> {
+        let (log, mut moved) = (&self.log, false);
         for (class, &through) in through.iter().enumerate() {
             let from = {
                 let gone = &mut log.gone()[class];
@@ -280,6 +300,7 @@ impl Keeper {
             if let Some((aside, _)) = aside {
                 view.segments.push_front(aside);
             }
+            view.changes += 1;
             view.ledger.forget(segment.header.serial);
             view.segments.retain(|other| other.header.serial != segment.header.serial);
         }

@@ -1,13 +1,14 @@
 //! The keys of the log (N-6): the table that the writer asks, and beside each finished segment a file with the keys of its appends.
 //!
-//! While a segment is there, its file only saves reading it through at a start: it is derived, and never synced. When retention removes the
-//! segment, the keys that still count are written again and synced first, and the file stays: it is then the only place they are in.
+//! While a segment is there as it was written, its file only saves reading it through at a start: it is derived, and never synced. When retention
+//! removes the segment, or it is rewritten, the keys that still count are written again and synced first, and the file stays: it is then the only
+//! place they are in.
 //!
 //! It knows digests and numbers of the log, neither events nor what retention wants.
 
 use super::{
     files::{Files, Why, read_whole},
-    format::{VERSION, check_version, invalid, keys_name, serial_of, u32_at, u64_at},
+    format::{GENERATION, VERSION, check_version, invalid, keys_name, place_of, serial_of, u32_at, u64_at},
 };
 use crate::store::keys::{Entry, Keys};
 use crate::store::{KeyWindow, OnceKey};
@@ -49,11 +50,11 @@ impl OnceKey {
 pub(super) struct Keyring {
     epoch: Epoch,
     table: Mutex<Keys>,
-    /// Files of segments that are gone, oldest first.
+    /// Files that are the only place of their keys: of segments that are gone or were rewritten.
     carried: Mutex<Vec<Carried>>,
 }
 
-/// A file of a segment that is gone.
+/// A file of a segment that is gone or was rewritten.
 #[derive(Clone, Copy, Debug)]
 struct Carried {
     serial: u64,
@@ -62,7 +63,7 @@ struct Carried {
 }
 
 /// What is to be done once it is on disk that a segment is gone.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Carry {
     file: Option<Carried>,
     obsolete: Vec<u64>,
@@ -71,11 +72,10 @@ pub(super) struct Carry {
 impl Keyring {
     /// Everything that was found, in any order and perhaps more than once. `head` is the newest number there can be.
     pub(super) fn new(epoch: Epoch, window: KeyWindow, found: Found, head: u64) -> Keyring {
-        let Found { mut entries, mut carried } = found;
+        let Found { mut entries, carried } = found;
         entries.retain(|entry| entry.first <= head);
         entries.sort_unstable_by_key(|entry| entry.first);
         entries.dedup_by_key(|entry| entry.first);
-        carried.sort_unstable_by_key(|carried| carried.serial);
         let mut table = Keys::new(window);
         for entry in entries {
             table.push(entry);
@@ -104,18 +104,39 @@ impl Keyring {
     /// Puts the keys of a segment that is to be removed on disk. The name of their file has to be there too before the segment goes; then
     /// the caller settles what this gives.
     pub(super) fn carry(&self, files: &dyn Files, serial: u64, first: u64, last: u64, now: Option<u64>) -> io::Result<Carry> {
-        let merges = self.carried().len() >= MANY;
-        self.carry_from(files, serial, if merges { 0 } else { first }, last, now)
+        // Those of segments that were rewritten and are still there do not count.
+        let merges = self.carried().iter().filter(|carried| carried.newest < first).count() >= MANY;
+        match (serial >= GENERATION, merges) {
+            // Carried when it was rewritten. All others' keys need a file of another name.
+            (true, false) => Ok(Carry::default()),
+            (true, true) => self.carry_from(files, serial + GENERATION, 0, last, now),
+            (false, merges) => self.carry_from(files, serial, if merges { 0 } else { first }, last, now),
+        }
+    }
+
+    /// The same for a segment that is to be rewritten, under another serial.
+    pub(super) fn carry_on(&self, files: &dyn Files, from: u64, to: u64, first: u64, last: u64, now: Option<u64>) -> io::Result<Carry> {
+        if from >= GENERATION {
+            return Ok(Carry::default());
+        }
+        let mut carry = self.carry_from(files, to, first, last, now)?;
+        // Until the name of the old segment is gone from the disk it can be read through, so this one is of no more use.
+        carry.obsolete.push(from);
+        Ok(carry)
     }
 
     /// The same for a segment that is to be gone and is still there after a crash. A file that checks stays as it is: it was synced, and may
     /// hold the keys of others that are gone.
     pub(super) fn carry_again(&self, files: &dyn Files, serial: u64, first: u64, last: u64) -> io::Result<Option<Carry>> {
-        let is_good = self.carried().iter().any(|carried| carried.serial == serial && carried.newest > 0);
-        if is_good { Ok(None) } else { self.carry_from(files, serial, first, last, None).map(Some) }
+        if serial >= GENERATION { Ok(None) } else { self.carry_from(files, serial, first, last, None).map(Some) }
     }
 
+    /// Keys from one sequence up to another, in a file of their own. With those of all others before, if it begins at 0.
     fn carry_from(&self, files: &dyn Files, serial: u64, from: u64, last: u64, now: Option<u64>) -> io::Result<Carry> {
+        // It was synced, and there may be no other place of its keys.
+        if self.carried().iter().any(|carried| carried.serial == serial && carried.newest > 0) {
+            return Ok(Carry::default());
+        }
         let entries: Vec<Entry> = {
             let mut table = self.table();
             if let Some(now) = now {
@@ -123,8 +144,8 @@ impl Keyring {
             }
             table.range(from, last).copied().collect()
         };
-        let others = self.carried().iter().map(|carried| carried.serial).filter(|&other| from == 0 && other != serial).collect();
-        let mut obsolete: Vec<u64> = others;
+        let others = |carried: &Carried| from == 0 && carried.serial != serial && carried.newest <= last;
+        let mut obsolete: Vec<u64> = self.carried().iter().filter(|carried| others(carried)).map(|carried| carried.serial).collect();
         let file = entries.last().map(|newest| Carried { serial, newest: newest.first });
         if file.is_some() {
             save(files, self.epoch, serial, &entries)?.sync(Why::Carried)?;
@@ -170,12 +191,12 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// Reads the files of segments that are gone, newest first, as long as there is room for their keys. One that does not check costs its
+    /// Reads the files that are not beside a segment as it was written, newest first, as long as there is room for their keys. One that does not check costs its
     /// keys and nothing else: who comes again with one of them publishes twice.
     pub(super) fn read_carried(&mut self, files: &dyn Files, epoch: Epoch, most: usize, is_there: impl Fn(u64) -> bool) -> io::Result<()> {
         let mut serials: Vec<u64> = files.names()?.iter().filter_map(|name| serial_of(name, "keys")).collect();
         serials.retain(|&serial| !is_there(serial));
-        serials.sort_unstable_by(|a, b| b.cmp(a));
+        serials.sort_unstable_by_key(|&serial| std::cmp::Reverse((place_of(serial), serial)));
         for serial in serials {
             let mut file = Carried { serial, newest: 0 };
             if self.entries.len() < most {

@@ -172,6 +172,22 @@ impl Ledger {
         runs.map(|run| run.bytes).sum()
     }
 
+    /// Of each segment how many bytes of its events are above their floors, and how many of these are of a class whose floor is in the segment:
+    /// they are the next to go.
+    pub(super) fn kept(&self, first_of: &BTreeMap<u64, u64>) -> BTreeMap<u64, (u64, u64)> {
+        let mut all: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+        for account in &self.accounts {
+            for run in &account.runs {
+                let (kept, next) = all.entry(run.segment).or_default();
+                *kept += run.bytes;
+                if first_of.get(&run.segment).is_some_and(|&first| first <= account.floor) {
+                    *next += run.bytes;
+                }
+            }
+        }
+        all
+    }
+
     /// Bytes of all events that a segment had when it was written.
     pub(super) fn written_of(&self, serial: u64) -> u64 {
         self.written.get(&serial).copied().unwrap_or(0)
@@ -180,6 +196,15 @@ impl Ledger {
     /// A segment is gone, or others are in its place.
     pub(super) fn forget(&mut self, serial: u64) {
         self.written.remove(&serial);
+    }
+
+    /// A segment was rewritten: it has another serial, and so many bytes of events. None of those above their floors are missing.
+    pub(super) fn rename(&mut self, before: u64, serial: u64, written: u64) {
+        for run in self.accounts.iter_mut().flat_map(|account| &mut account.runs).filter(|run| run.segment == before) {
+            run.segment = serial;
+        }
+        self.written.remove(&before);
+        self.written.insert(serial, written);
     }
 
     /// The books of one segment, to be added to others that end before it.

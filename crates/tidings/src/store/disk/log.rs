@@ -6,7 +6,7 @@
 use super::{
     cached::Cached,
     format::{Gap, Missing, SegmentHeader},
-    index::{Index, MemoryIndex},
+    index::{DAMAGED, Index, MemoryIndex},
     ledger::Ledger,
     places::trying_again,
     segment::{self, Candidates, Kept, Place, Segment, candidates, fetch},
@@ -19,7 +19,7 @@ use crate::store::{
 use std::{
     collections::VecDeque,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
 };
 use tidings_core::{
     Epoch, Filter, GapReason, Record, Topic, limits,
@@ -40,6 +40,16 @@ pub(super) struct Log {
     latest: Mutex<Latest>,
     /// What was removed of each class, by audience (N-14).
     gone: Mutex<Vec<Gone>>,
+    pub(super) rewritten: RewrittenTotals,
+}
+
+/// What rewriting has done since the start.
+#[derive(Debug, Default)]
+pub(super) struct RewrittenTotals {
+    /// Segments that were rewritten.
+    pub(super) segments: AtomicU64,
+    /// Bytes written for that.
+    pub(super) bytes: AtomicU64,
 }
 
 /// What there is to read.
@@ -53,6 +63,8 @@ pub(super) struct View {
     /// The books of retention, with the floor of each class: what is not above it is no longer served, unless it is the latest of its kind.
     pub(super) ledger: Ledger,
     pub(super) gaps: Vec<Gap>,
+    /// How often events went from disk.
+    pub(super) changes: u64,
 }
 
 /// The segment being written.
@@ -92,11 +104,13 @@ pub(super) struct Sight {
     /// Everything after this is.
     pub(super) high: u64,
     pub(super) head: u64,
+    changes: u64,
 }
 
 impl Log {
     pub(super) fn new(files: Arc<Cached>, epoch: Epoch, rules: Rules, view: View, latest: Latest, gone: Vec<Gone>) -> Log {
-        let log = Log { files, epoch, rules, view: Mutex::new(view), latest: Mutex::new(latest), gone: Mutex::new(gone) };
+        let (view, latest, gone) = (Mutex::new(view), Mutex::new(latest), Mutex::new(gone));
+        let log = Log { files, epoch, rules, view, latest, gone, rewritten: RewrittenTotals::default() };
         log.view().ledger.trim(log.rules.classes());
         log
     }
@@ -118,9 +132,21 @@ impl Log {
         let view = self.view();
         let floors: Floors = view.ledger.floors().collect();
         let high = floors.iter().copied().max().unwrap_or(0);
-        let (low, head) = (view.ledger.low(), view.head);
+        let (low, head, changes) = (view.ledger.low(), view.head, view.changes);
         let first = if self.rules.has_latest() { self.latest().iter().next().map(|(sequence, _)| sequence - 1) } else { None };
-        Sight { floors, low: first.map_or(low, |first| first.min(low)), high, head }
+        Sight { floors, low: first.map_or(low, |first| first.min(low)), high, head, changes }
+    }
+
+    /// Reads what is served at one moment. What retention takes from disk meanwhile would be missed without a word, so then it is read again.
+    fn at_one_moment<T>(&self, read: impl Fn(&Sight) -> io::Result<T>) -> io::Result<T> {
+        trying_again(|| {
+            let sight = self.sight();
+            let answer = read(&sight)?;
+            if self.view().changes != sight.changes {
+                return Err(io::Error::new(io::ErrorKind::NotFound, "events went while they were read"));
+            }
+            Ok(answer)
+        })
     }
 
     /// Whether an event that is there is served.
@@ -200,15 +226,14 @@ impl Log {
 
     /// One page; see [`crate::EventStore::read_beyond`].
     pub(super) fn read_beyond(&self, after: u64, up_to: u64, filter: &Filter, known: &[u64], limits: PageLimits) -> io::Result<Page> {
-        trying_again(|| {
-            let sight = self.sight();
+        self.at_one_moment(|sight| {
             let mut page = Page::new(Vec::new(), after);
-            if after < sight.high && self.may_miss(after, &sight, known, filter)? {
+            if after < sight.high && self.may_miss(after, sight, known, filter)? {
                 page.lost = Some(GapReason::Evicted);
             }
             page.covered_through = after.max(sight.low.min(up_to));
             let end = self.cross_gaps(&mut page, up_to.min(sight.head), sight.low);
-            self.read_on(&mut page, end, filter, limits, &|record| self.serves(&sight, record.position().sequence, record.topics()))?;
+            self.read_on(&mut page, end, filter, limits, &|record| self.serves(sight, record.position().sequence, record.topics()))?;
             Ok(page)
         })
     }
@@ -220,11 +245,18 @@ impl Log {
         (first.map_or(view.head, |first| first - 1), view.head)
     }
 
-    /// One page of everything that is there, also what is no longer served and not yet removed.
-    pub(super) fn read_all(&self, after: u64, up_to: u64, filter: &Filter, limits: PageLimits) -> io::Result<Page> {
+    /// One page of everything that is there, or as much of it as is asked for, with every gap.
+    pub(super) fn read_all(
+        &self,
+        after: u64,
+        up_to: u64,
+        filter: &Filter,
+        limits: PageLimits,
+        served: &dyn Fn(&Record) -> bool,
+    ) -> io::Result<Page> {
         let mut page = Page::new(Vec::new(), after);
         let end = self.cross_gaps(&mut page, up_to, 0);
-        self.read_on(&mut page, end, filter, limits, &|_| true)?;
+        self.read_on(&mut page, end, filter, limits, served)?;
         Ok(page)
     }
 
@@ -236,12 +268,12 @@ impl Log {
             let (mut rest, mut bytes) = (&wanted[..wanted.len().min(limits.events)], 0);
             while let Some(&first) = rest.first() {
                 let found = self.by_position(first - 1, |index, place, last| {
-                    let begin = place.header.first;
                     let part = &rest[..rest.partition_point(|&sequence| sequence <= last)];
-                    part.iter().map(|&sequence| Ok((sequence, index.offset(index.rank(begin, sequence)?)?))).collect::<io::Result<Vec<_>>>()
+                    let places = part.iter().filter_map(|&sequence| place_in(index, place.header.first, last, sequence).transpose());
+                    Ok((part.len(), places.collect::<io::Result<Vec<_>>>()?))
                 })?;
-                let Some((places, place)) = found.filter(|(places, _)| !places.is_empty()) else { break };
-                rest = &rest[places.len()..];
+                let Some(((count, places), place)) = found.filter(|((count, _), _)| *count > 0) else { break };
+                rest = &rest[count..];
                 let mut full = false;
                 fetch(&*self.files, place, &places, |sequence, record| {
                     let cost = record.as_ref().map_or(0, Record::cost);
@@ -392,10 +424,7 @@ impl Log {
         if let Some(gap) = self.view().gaps.iter().find(|gap| gap.after < after && after < gap.through) {
             return Ok(gap.reason().or(Some(GapReason::Lost)));
         }
-        let missed = trying_again(|| {
-            let sight = self.sight();
-            Ok(after < sight.high && self.may_miss(after, &sight, &[], filter)?)
-        });
+        let missed = self.at_one_moment(|sight| Ok(after < sight.high && self.may_miss(after, sight, &[], filter)?));
         Ok(missed?.then_some(GapReason::Evicted))
     }
 
@@ -410,6 +439,18 @@ impl Log {
     }
 }
 
+/// An event that was the latest of its kind a moment ago, in a segment that begins with `first` and stands for all up to `last`. It may have been
+/// replaced since, and be gone.
+fn place_in(index: &dyn Index, first: u64, last: u64, sequence: u64) -> io::Result<Option<(u64, u32)>> {
+    let event = index.rank(first, sequence)?;
+    if event >= index.rank(first, last + 1)? {
+        return Ok(None);
+    }
+    let offset = index.offset(event)?;
+    // What is damaged stands for all that there may have been before it.
+    Ok((offset == DAMAGED || index.sequence(first, event)? == sequence).then_some((sequence, offset)))
+}
+
 impl View {
     /// Events that were shown are gone after all.
     pub(super) fn lose(&mut self, gap: Gap) {
@@ -417,15 +458,33 @@ impl View {
         self.add_gap(gap);
     }
 
-    /// Adds a gap, in order; with very many of them neighbours become one.
+    /// Adds a gap, in order. With very many of them the oldest two neighbours become one that have no event between them: what retention left
+    /// of them is one stretch of numbers that are gone. Where there are events all gaps stay, for those are to be read.
     pub(super) fn add_gap(&mut self, gap: Gap) {
         const MANY: usize = 1_000;
         self.gaps.push(gap);
         self.gaps.sort_by_key(|gap| gap.after);
-        if self.gaps.len() > MANY {
-            let second = self.gaps.remove(1);
-            self.gaps[0].through = self.gaps[0].through.max(second.through);
-            self.gaps[0].why = Missing::Damaged;
+        if self.gaps.len() > MANY
+            && let Some(at) = (1..self.gaps.len()).find(|&at| !self.has_events(self.gaps[at - 1].through, self.gaps[at].after))
+        {
+            let (second, first) = (self.gaps.remove(at), &mut self.gaps[at - 1]);
+            first.through = first.through.max(second.through);
+            // What a reader is told of both: the worse of the two.
+            first.why = if first.why as u8 > second.why as u8 { first.why } else { second.why };
         }
+    }
+
+    /// Whether there may be events after a number and up to another.
+    fn has_events(&self, after: u64, up_to: u64) -> bool {
+        let in_segment = |segment: &Arc<Segment>| match (segment.header.has_holes(), segment.kept()) {
+            // One that stands aside stands for all that is removed, and has few of its events.
+            (true, Kept::Memory(index)) => {
+                let first = segment.header.first;
+                !matches!((index.rank(first, after + 1), index.rank(first, up_to + 1)), (Ok(from), Ok(to)) if from >= to)
+            }
+            _ => segment.header.first <= up_to && after < segment.last,
+        };
+        let in_active = |active: &Active| active.header.first <= up_to && after < active.last();
+        after < up_to && (self.segments.iter().any(in_segment) || self.active.as_ref().is_some_and(in_active))
     }
 }

@@ -8,7 +8,10 @@ use super::{
     aside::{self, ASIDE},
     evicted,
     files::{Files, Why},
-    format::{FOOTER, Footer, Gap, HEADER, Missing, Removed, SegmentHeader, State, index_name, segment_name, serial_of},
+    format::{
+        FOOTER, Footer, GENERATION, Gap, HEADER, Missing, REWRITTEN, Removed, SegmentHeader, State, index_name, place_of, segment_name,
+        serial_of,
+    },
     index::FileIndex,
     keyring::{self, Keyring},
     ledger::{self, Ledger},
@@ -51,7 +54,7 @@ const UNKNOWN: u64 = 1 << 20;
 
 /// Opens the log in a directory, or begins one.
 pub(super) fn recover(files: &Arc<dyn Files>, options: &DiskOptions) -> io::Result<Recovered> {
-    let Found { mut headers, newest, damaged } = headers(&**files)?;
+    let Found { mut headers, surplus, newest, damaged } = headers(&**files)?;
     let (mut state, known) = match load(&**files) {
         Ok(Some(state)) => (state, true),
         Ok(None) if headers.is_empty() => (State::new(Epoch(files.random()?)), true),
@@ -78,9 +81,10 @@ pub(super) fn recover(files: &Arc<dyn Files>, options: &DiskOptions) -> io::Resu
     }
     let Opening { torn, segments, mut keys, .. } = open;
     let (removed, mut segments): (VecDeque<_>, VecDeque<_>) = segments.into_iter().partition(|segment| segment.last <= state.removed);
-    let is_there = |serial| segments.iter().any(|segment| segment.header.serial == serial);
+    // One that was rewritten has its keys nowhere else.
+    let is_there = |serial| serial < GENERATION && segments.iter().any(|segment| segment.header.serial == serial);
     keys.read_carried(&**files, state.epoch, options.keys.keys, is_there)?;
-    let oldest = segments.front().map_or(0, |segment| segment.header.serial);
+    let oldest = segments.front().map_or(0, |segment| place_of(segment.header.serial));
     if !known {
         state.removed = segments.front().map_or(0, |segment| segment.header.follows);
     }
@@ -125,11 +129,12 @@ pub(super) fn recover(files: &Arc<dyn Files>, options: &DiskOptions) -> io::Resu
     let gone = evicted::load(&**files, state.epoch, &rules, &then, &state.classes);
     let ledger = books(&**files, &state, &rules, &segments)?;
     let accepted_at = segments.back().map_or(0, |segment| segment.accepted_at);
-    let prior = (newest, segments.back().filter(|segment| segment.header.serial == newest).map_or(HEADER as u64, |segment| segment.len));
+    let prior =
+        (newest, segments.back().filter(|segment| place_of(segment.header.serial) == newest).map_or(HEADER as u64, |segment| segment.len));
     segments.extend(aside);
     segments.rotate_right(usize::from(state.aside.0 != 0));
     let aside = segment_name(ASIDE | state.aside.0);
-    let mut view = View { segments, active: None, head, ledger, gaps: Vec::new() };
+    let mut view = View { segments, active: None, head, ledger, gaps: Vec::new(), changes: 0 };
     for gap in &state.gaps {
         view.add_gap(*gap);
     }
@@ -149,13 +154,17 @@ pub(super) fn recover(files: &Arc<dyn Files>, options: &DiskOptions) -> io::Resu
     }
     // Files of segments that retention had removed already come back after a crash, and those without events outlive their neighbours.
     // Only now is it on disk that they are gone.
-    for &serial in headers.keys().take_while(|&&serial| serial < oldest) {
+    let removed = headers.range(..oldest).map(|(_, header)| header.serial);
+    for serial in removed.chain(surplus) {
         let _ = files.remove(&segment_name(serial));
         let _ = files.remove(&index_name(serial));
     }
-    for name in files.names()?.iter().filter(|name| serial_of(name, "log").is_some_and(|serial| serial & ASIDE != 0)) {
-        if *name != aside {
-            let _ = files.remove(name);
+    let is_there = |serial: u64| view.segments.iter().any(|segment| segment.header.serial == serial);
+    for name in files.names()? {
+        let is_other = name != aside && serial_of(&name, "log").is_some_and(|serial| serial & ASIDE != 0);
+        // An index whose segment went away alone.
+        if is_other || serial_of(&name, "index").is_some_and(|serial| !is_there(serial)) {
+            let _ = files.remove(&name);
         }
     }
     let latest = latest_within(options.retention_bytes / 4);
@@ -210,7 +219,10 @@ fn books(files: &dyn Files, state: &State, rules: &Rules, segments: &VecDeque<Ar
 
 /// The segments of a directory.
 struct Found {
+    /// By the serial that each had when it was written.
     headers: BTreeMap<u64, SegmentHeader>,
+    /// What was to be there instead of one of them, and may not be whole: that one goes last.
+    surplus: Vec<u64>,
     /// The highest serial that any file has.
     newest: u64,
     /// The newest file with a header that was written and does not check.
@@ -218,27 +230,33 @@ struct Found {
 }
 
 fn headers(files: &dyn Files) -> io::Result<Found> {
-    let mut found = Found { headers: BTreeMap::new(), newest: 0, damaged: None };
+    let mut found = Found { headers: BTreeMap::new(), surplus: Vec::new(), newest: 0, damaged: None };
     let names = files.names()?;
     // A serial is not used again as long as anything is left of its segment.
-    found.newest = names.iter().filter_map(|name| serial_of(name, "keys")).max().unwrap_or(0);
-    for serial in names.iter().filter_map(|name| serial_of(name, "log")).filter(|serial| serial & ASIDE == 0) {
-        found.newest = found.newest.max(serial);
-        let mut bytes = [0; HEADER];
+    found.newest = names.iter().filter_map(|name| serial_of(name, "keys")).map(place_of).max().unwrap_or(0);
+    let mut serials: Vec<u64> = names.iter().filter_map(|name| serial_of(name, "log")).filter(|serial| serial & ASIDE == 0).collect();
+    serials.sort_unstable_by_key(|&serial| (place_of(serial), serial));
+    for serial in serials {
+        found.newest = found.newest.max(place_of(serial));
+        if found.headers.contains_key(&place_of(serial)) {
+            found.surplus.push(serial);
+            continue;
+        }
+        let mut bytes = [0; HEADER + REWRITTEN];
         let file = files.open(&segment_name(serial))?;
         let count = file.read_at(&mut bytes, 0)?;
         match SegmentHeader::parse(&bytes[..count]) {
-            Ok(header) if header.serial == serial => drop(found.headers.insert(serial, header)),
+            Ok(header) if header.serial == serial => drop(found.headers.insert(place_of(serial), header)),
             Err(error) if error.kind() == ErrorKind::Unsupported => return Err(error),
             // A file that was being begun is short or empty here: its header is within one sector.
-            _ if count < HEADER || bytes.iter().all(|&byte| byte == 0) => {
+            _ if count < HEADER || bytes[..HEADER].iter().all(|&byte| byte == 0) => {
                 if file.len()? <= HEADER as u64 {
                     let _ = files.remove(&segment_name(serial));
                 }
             }
             other => {
                 tracing::error!(serial, ?other, "a segment with a damaged header is left alone");
-                found.damaged = found.damaged.max(Some(serial));
+                found.damaged = found.damaged.max(Some(place_of(serial)));
             }
         }
     }
@@ -273,9 +291,11 @@ impl Opening<'_> {
         let file = self.files.open(&name)?;
         let file_len = file.len()?;
         let footer = footer(&*file, file_len, header)?;
-        let told = match next {
-            Some(next) => (next.serial == header.serial + 1).then_some(next.prior_len),
-            None => Some(self.state.newest).filter(|newest| self.state.closed && newest.0 == header.serial).map(|newest| newest.1),
+        let place = place_of(header.serial);
+        let told = match (header.rewritten, next) {
+            (Some(rewritten), _) => Some(rewritten.len),
+            (None, Some(next)) => (place_of(next.serial) == place + 1).then_some(next.prior_len),
+            (None, None) => Some(self.state.newest).filter(|newest| self.state.closed && newest.0 == place).map(|newest| newest.1),
         };
         let end = match (told, footer) {
             (Some(len), _) => End::Known(len),
@@ -290,7 +310,7 @@ impl Opening<'_> {
             && (index.about.epoch, index.about.first, index.about.len) == (header.epoch, header.first, len)
             && file_len >= len
         {
-            let last = header.first + u64::from(index.about.count) - 1;
+            let last = header.rewritten.map_or_else(|| header.first + u64::from(index.about.count) - 1, |rewritten| rewritten.last);
             let accepted_at = index.about.accepted_at;
             if index.about.keys > 0 && self.may_count(accepted_at) {
                 let entries = keyring::load(self.files, header.epoch, header.serial).or_else(|error| {
@@ -322,11 +342,15 @@ impl Opening<'_> {
         if self.may_count(found.accepted_at) {
             self.keys.entries.extend(found.keys);
         }
-        if found.index.offsets.is_empty() {
+        let index = Kept::Memory(Arc::new(found.index));
+        if let Some(rewritten) = header.rewritten {
+            self.segments.push_front(Arc::new(Segment::new(*header, rewritten.last, rewritten.len, rewritten.accepted_at, index)));
+            return Ok(());
+        }
+        if found.end == header.size() {
             // Its file stays for now: the header says how much of the segment before it counts.
             return Ok(());
         }
-        let index = Kept::Memory(Arc::new(found.index));
         self.segments.push_front(Arc::new(Segment::new(*header, found.last, found.end, found.accepted_at, index)));
         Ok(())
     }

@@ -3,9 +3,8 @@
 //! It knows one file. What follows from a hole between two of them is recovery's.
 
 use super::{
-    aside::ASIDE,
     files::File,
-    format::{APPEND, APPEND_MAGIC, AppendHeader, EventFrame, HEADER, SegmentHeader, append_checks},
+    format::{APPEND, APPEND_MAGIC, AppendHeader, EventFrame, SegmentHeader, append_checks},
     index::MemoryIndex,
 };
 use crate::store::{OnceKey, keys::Entry};
@@ -53,14 +52,15 @@ pub(super) fn scan(file: &dyn File, header: &SegmentHeader, end: End, mut each: 
     let file_len = file.len()?;
     let (End::Known(at) | End::Open(at)) = end;
     let limit = at.min(file_len);
-    let mut window = Window { file, bytes: Vec::new(), at: 0, limit };
+    let mut window = Window::new(file, limit);
     let last = header.first.saturating_sub(1);
-    let (index, keys, holes) = (MemoryIndex::default(), Vec::new(), Vec::new());
-    let mut scan = Scan { index, keys, end: HEADER as u64, last, accepted_at: 0, synced: 0, torn: 0, damaged: 0, holes };
-    let aside = header.serial & ASIDE != 0;
-    let mut at = HEADER as u64;
+    let has_holes = header.has_holes();
+    let index = if has_holes { MemoryIndex::with_holes() } else { MemoryIndex::default() };
+    let (keys, holes, end_of_header) = (Vec::new(), Vec::new(), header.size());
+    let mut scan = Scan { index, keys, end: end_of_header, last, accepted_at: 0, synced: 0, torn: 0, damaged: 0, holes };
+    let mut at = end_of_header;
     while at < limit {
-        if let Some(append) = window.append(header, at, scan.last + 1, aside)? {
+        if let Some(append) = window.append(header, at, scan.last + 1, has_holes)? {
             at = take(&mut scan, header, &mut window, at, append, &mut each)?;
             continue;
         }
@@ -80,7 +80,7 @@ pub(super) fn scan(file: &dyn File, header: &SegmentHeader, end: End, mut each: 
         match good {
             Some((place, append)) if was_synced => {
                 scan.holes.push(at..place);
-                if aside {
+                if has_holes {
                     scan.index.push_damaged_at(append.first - 1);
                     scan.damaged += 1;
                 } else {
@@ -99,6 +99,13 @@ pub(super) fn scan(file: &dyn File, header: &SegmentHeader, end: End, mut each: 
         }
     }
     scan.end = at;
+    if let Some(rewritten) = header.rewritten
+        && (at < rewritten.len)
+    {
+        // Nothing else says that there was more.
+        scan.index.push_damaged_at(rewritten.last);
+        scan.damaged += 1;
+    }
     Ok(scan)
 }
 
@@ -124,17 +131,17 @@ fn take(
         let record = frame.and_then(|frame| frame.record(header.epoch, &body.slice(from..from + frame.len), &near));
         let (Some(frame), Some(record)) = (frame, record) else {
             // The append checks, so these are the bytes that were written; a later version may mean something else by them.
-            scan.index.push_damaged();
+            if header.has_holes() {
+                scan.index.push_damaged_at(append.first + n);
+            } else {
+                scan.index.push_damaged();
+            }
             scan.damaged += 1;
             scan.holes.push(at + from as u64..at + len as u64);
             continue;
         };
         let offset = (at + from as u64) as u32;
-        if header.serial & ASIDE == 0 {
-            scan.index.push(offset, &record);
-        } else {
-            scan.index.push_at(offset, &record);
-        }
+        scan.index.push(offset, &record);
         each(&record);
         if near != record.topics() {
             near = record.topics().to_vec();
@@ -147,16 +154,23 @@ fn take(
 }
 
 /// A part of a file in memory.
-struct Window<'a> {
+pub(super) struct Window<'a> {
     file: &'a dyn File,
     bytes: Vec<u8>,
     at: u64,
     limit: u64,
 }
 
+impl<'a> Window<'a> {
+    /// Nothing of it beyond the limit is read.
+    pub(super) fn new(file: &'a dyn File, limit: u64) -> Window<'a> {
+        Window { file, bytes: Vec::new(), at: 0, limit }
+    }
+}
+
 impl Window<'_> {
     /// The bytes at a place, or as many of them as there are.
-    fn get(&mut self, at: u64, len: usize) -> io::Result<&[u8]> {
+    pub(super) fn get(&mut self, at: u64, len: usize) -> io::Result<&[u8]> {
         let len = len.min(self.limit.saturating_sub(at) as usize);
         if at < self.at || at + len as u64 > self.at + self.bytes.len() as u64 {
             let wanted = len.max(WINDOW).min(self.limit.saturating_sub(at) as usize);
@@ -176,9 +190,9 @@ impl Window<'_> {
     }
 
     /// The append at a place, if it is whole and checks and could stand there.
-    fn append(&mut self, header: &SegmentHeader, at: u64, next: u64, may_skip: bool) -> io::Result<Option<AppendHeader>> {
+    pub(super) fn append(&mut self, header: &SegmentHeader, at: u64, next: u64, may_skip: bool) -> io::Result<Option<AppendHeader>> {
         let Some(append) = AppendHeader::parse(self.get(at, APPEND)?) else { return Ok(None) };
-        let fits = append.first == next || (may_skip && append.first > next && (append.first - next < HOLE || header.serial & ASIDE != 0));
+        let fits = append.first == next || (may_skip && append.first > next && (append.first - next < HOLE || header.has_holes()));
         let len = APPEND as u64 + u64::from(append.body_len);
         if !fits || append.epoch != header.epoch || append.count == 0 || append.key_len > append.body_len || at + len > self.limit {
             return Ok(None);

@@ -5,7 +5,7 @@
 use super::{
     cached::Cached,
     files::{File, Files},
-    format::{EVENT, EventFrame, SegmentHeader, segment_name},
+    format::{EVENT, EventFrame, FOOTER, SegmentHeader, segment_name},
     index::{DAMAGED, FileIndex, Index, List, MemoryIndex, Names, UNREADABLE},
     scan::{End, scan},
 };
@@ -50,8 +50,9 @@ impl Segment {
         Segment { header, last, len, accepted_at, index: Mutex::new(index) }
     }
 
-    pub(super) fn count(&self) -> u64 {
-        self.last + 1 - self.header.first
+    /// Bytes of its file.
+    pub(super) fn file_len(&self) -> u64 {
+        self.len + if self.header.rewritten.is_some() { 0 } else { FOOTER as u64 }
     }
 
     pub(super) fn kept(&self) -> Kept {

@@ -159,6 +159,11 @@ impl Simulated {
         self.disk().left = Some(operations);
     }
 
+    /// Whether the power is there still.
+    pub(super) fn has_power(&self) -> bool {
+        self.disk().left != Some(0)
+    }
+
     pub(super) fn fail_one_in(&self, many: u64) {
         self.disk().failing = many;
     }

@@ -11,13 +11,16 @@ use super::{
     simulated::{Random, Simulated},
     writer::{Answer, Waiting, Writer},
 };
-use crate::store::{Once, OnceKey, PageLimits};
+use crate::{
+    PrefixRule,
+    store::{Once, OnceKey, PageLimits},
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{Arc, Mutex, OnceLock},
 };
-use tidings_core::{Event, EventId, Filter, GapReason, Grant, Matchers, Position, Record, TopicMatcher, UrlPatterns};
+use tidings_core::{Event, EventId, Filter, GapReason, Grant, Matchers, Position, Record, Topic, TopicMatcher, UrlPatterns};
 use tokio::sync::oneshot;
 
 const TOPICS: [&str; 5] = ["a", "a/b", "/a/c", "ab", "d"];
@@ -106,6 +109,12 @@ impl Trial {
         if random.one_in(3) {
             options.retention_events = 5 + random.below(100);
         }
+        if random.one_in(2) {
+            // It stays longer than all else, so that segments are rewritten.
+            let mut rule = PrefixRule::new("d");
+            (rule.retention_events, rule.retention_bytes) = (Some(10_000), Some(6_000));
+            options.prefixes.push(rule);
+        }
         let disk = Simulated::new(seed ^ 0xD15C, ignored);
         Trial {
             random,
@@ -138,9 +147,10 @@ impl Trial {
         }
         self.disk.crash_after(5 + self.random.below(150));
         for _ in 0..self.random.below(30) {
-            match self.random.below(8) {
-                0 => keeper.work(None),
-                1 => self.read_some(&log)?,
+            match self.random.below(9) {
+                0 => keeper.tidy(None),
+                1 => drop(keeper.rewrite(1 + self.random.below(3_000), None)),
+                2 if self.random.one_in(2) => self.read_some(&log)?,
                 _ => self.publish(&mut writer)?,
             }
         }
@@ -302,7 +312,8 @@ impl Trial {
                 events: 1 + self.random.below(30) as usize,
                 scanned: 1 + self.random.below(40) as usize,
             };
-            let page = log.read_beyond(after, head, filter, &[], limits).map_err(|error| format!("reading after {after}: {error}"))?;
+            let known = log.sight().floors;
+            let page = log.read_beyond(after, head, filter, &known, limits).map_err(|error| format!("reading after {after}: {error}"))?;
             expect(page.covered_through > after, || format!("no progress after {after}"))?;
             if let Some(reason) = page.lost {
                 let to = page.records.first().map_or(page.covered_through, |record| record.position().sequence - 1);
@@ -329,7 +340,9 @@ impl Trial {
         let early = self.options.durability != Durability::Sync;
         expect(early || bounds.floor >= self.model.floor, || "what was removed came back".into())?;
         self.model.floor = bounds.floor;
-        let (records, mut lost) = self.read_all(log, &filter(TopicMatcher::all()), bounds.floor)?;
+        let sight = log.sight();
+        let (records, mut lost) = self.read_all(log, &filter(TopicMatcher::all()), sight.low)?;
+        let is_kept = |sequence: u64, topic: &str| sequence > sight.floors[log.rules.class_of(&[Topic::stored(topic)])];
         // A reader whose own place is gone is told before it reads.
         if let Some(reason) = log.missing_after(bounds.floor, &filter(TopicMatcher::all())).map_err(|error| error.to_string())? {
             let to = records.keys().next().map_or(bounds.head, |first| first - 1);
@@ -339,7 +352,7 @@ impl Trial {
         for (_, _, reason) in &lost {
             expect(early && *reason == GapReason::Lost, || format!("a gap `{}` that nobody caused", reason.as_str()))?;
         }
-        for (sequence, event) in self.model.seen.range(bounds.floor + 1..) {
+        for (sequence, event) in self.model.seen.iter().filter(|(at, event)| is_kept(**at, event.0)) {
             match records.get(sequence) {
                 Some(record) => expect(known(record) == *event, || format!("{sequence} is another event now"))?,
                 None => {
@@ -382,8 +395,7 @@ impl Trial {
         let templates = ["{x}", "{/x}a{y}", "a/{x}", "none{x}"].map(|text| TopicMatcher::template(text).unwrap());
         let urls = ["/a*", "/:x", "https://elsewhere.example/*"].map(|text| TopicMatcher::url_pattern(text, &patterns).unwrap());
         for matcher in matchers.map(Result::unwrap).into_iter().chain(templates).chain(urls) {
-            let floor = log.bounds().floor;
-            let (found, _) = self.read_all(log, &filter(matcher.clone()), floor)?;
+            let (found, _) = self.read_all(log, &filter(matcher.clone()), log.sight().low)?;
             let wanted: Vec<u64> = records.iter().filter(|(_, record)| matcher.matches(&record.topics()[0])).map(|(at, _)| *at).collect();
             expect(found.keys().eq(&wanted), || format!("{matcher:?}: {:?} instead of {wanted:?}", found.keys()))?;
         }
@@ -406,14 +418,15 @@ impl Trial {
 
     /// N-14: who lost something is told, and, as far as is remembered, nobody else.
     fn check_cursors(&mut self, log: &Log, records: &BTreeMap<u64, Arc<Record>>) -> Result<(), String> {
-        let floor = log.bounds().floor;
+        let sight = log.sight();
         for topic in TOPICS {
+            let floor = sight.floors[log.rules.class_of(&[Topic::stored(topic)])];
             let filter = filter(TopicMatcher::exact(topic).unwrap());
-            let after = self.random.below(floor + 3);
+            let after = self.random.below(sight.high + 3);
             let told = log.missing_after(after, &filter).map_err(|error| error.to_string())?;
             let lost = self.model.ever.range(after + 1..(floor + 1).max(after + 1)).any(|(_, of)| *of == topic);
             expect(!lost || told.is_some(), || format!("what was removed of {topic} after {after} is not told"))?;
-            if records.contains_key(&after) {
+            if after >= floor && records.contains_key(&after) {
                 expect(told.is_none(), || format!("a gap is told after {after}, though everything after {floor} is there"))?;
             }
         }

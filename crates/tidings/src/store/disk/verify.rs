@@ -4,11 +4,13 @@
 //! It only reads. What recovery would make of the damage is recovery's, and is said as it would be told to readers.
 
 use super::{
-    DiskOptions, Parts, assemble,
+    DiskOptions, Parts,
+    aside::ASIDE,
+    assemble,
     cached::Cached,
     evicted,
     files::{File, Files, read_whole},
-    format::{FOOTER, Footer, HEADER, Missing, SegmentHeader, index_name, invalid, segment_name, serial_of, u32_at},
+    format::{FOOTER, Footer, HEADER, Missing, REWRITTEN, SegmentHeader, index_name, invalid, place_of, segment_name, serial_of, u32_at},
     index::{FileIndex, Index, List, MemoryIndex, Names},
     keyring, ledger,
     scan::{End, scan},
@@ -71,8 +73,13 @@ pub(super) fn verify(files: &Arc<dyn Files>, found: &mut dyn FnMut(Finding)) -> 
         }
     }
     let mut headers = Vec::new();
-    for serial in serials {
+    for &serial in &serials {
         let name = segment_name(serial);
+        let instead = |&other: &u64| other < serial && serial & ASIDE == 0 && place_of(other) == place_of(serial);
+        if serials.iter().any(instead) {
+            report(&name, None, "it was to replace a segment that is still there; the next start removes it".into(), false);
+            continue;
+        }
         match header(&**files, serial)? {
             Header::Good(header) => headers.push(header),
             Header::Begun => report(&name, None, "it was begun and has no events".into(), false),
@@ -130,13 +137,13 @@ enum Header {
 
 fn header(files: &dyn Files, serial: u64) -> io::Result<Header> {
     let file = files.open(&segment_name(serial))?;
-    let mut bytes = [0; HEADER];
+    let mut bytes = [0; HEADER + REWRITTEN];
     let count = file.read_at(&mut bytes, 0)?;
     Ok(match SegmentHeader::parse(&bytes[..count]) {
         Ok(header) if header.serial == serial => Header::Good(header),
         Ok(header) => Header::Damaged(format!("it is the segment {} under another name", segment_name(header.serial))),
         Err(error) if error.kind() == ErrorKind::Unsupported => return Err(error),
-        Err(_) if file.len()? <= HEADER as u64 && (count < HEADER || bytes.iter().all(|&byte| byte == 0)) => Header::Begun,
+        Err(_) if file.len()? <= HEADER as u64 && (count < HEADER || bytes[..HEADER].iter().all(|&byte| byte == 0)) => Header::Begun,
         Err(error) => Header::Damaged(error.to_string()),
     })
 }
@@ -156,7 +163,7 @@ fn contents(files: &Arc<Cached>, segment: &Segment, report: &mut impl FnMut(&str
         report(&name, Some(found.end), what, true);
     }
     // The end mark is left out where a crash or a full disk ended the segment.
-    if file.len()? == segment.len + FOOTER as u64 {
+    if segment.header.rewritten.is_none() && file.len()? == segment.len + FOOTER as u64 {
         let mut bytes = [0; FOOTER];
         file.read_at(&mut bytes, segment.len)?;
         if Footer::parse(&bytes).is_none_or(|footer| footer.at != segment.len) {
@@ -171,7 +178,9 @@ fn contents(files: &Arc<Cached>, segment: &Segment, report: &mut impl FnMut(&str
         // Against a damaged segment an index that was made before says more, not less.
         Ok(_) if found.damaged > 0 || found.end < segment.len => {}
         Ok(made) => {
-            let agrees = made.reader(files).and_then(|reader| Ok(listing(&reader, &found.index)? == listing(&found.index, &found.index)?));
+            let first = segment.header.first;
+            let said = |index: &dyn Index| listing(index, &found.index, first);
+            let agrees = made.reader(files).and_then(|reader| Ok(said(&reader)? == said(&found.index)?));
             match agrees {
                 Ok(true) => {}
                 Ok(false) => report(&index, None, "it checks, and says something else than its segment; remove it".into(), true),
@@ -182,11 +191,12 @@ fn contents(files: &Arc<Cached>, segment: &Segment, report: &mut impl FnMut(&str
     Ok(events)
 }
 
-/// All that an index says, as one checksum of each part: offsets, topics, ids.
-fn listing(index: &dyn Index, of: &MemoryIndex) -> io::Result<[u32; 3]> {
+/// All that an index says, as one checksum of each part: numbers and offsets, topics, ids.
+fn listing(index: &dyn Index, of: &MemoryIndex, first: u64) -> io::Result<[u32; 3]> {
     let mut sums = [0; 3];
     for event in 0..of.offsets.len() as u32 {
         sums[0] = crc32c::crc32c_append(sums[0], &index.offset(event)?.to_le_bytes());
+        sums[0] = crc32c::crc32c_append(sums[0], &index.sequence(first, event)?.to_le_bytes());
     }
     for (names, at) in [(Names::Topics, 1), (Names::Ids, 2)] {
         index.visit(names, "", &mut |name, list: List<'_>| {

@@ -366,6 +366,7 @@ impl Writer {
             prior_len: self.prior.1,
             created: self.accepted_at,
             seed: files.random()?,
+            rewritten: None,
         };
         let name = segment_name(header.serial);
         let make = || {
