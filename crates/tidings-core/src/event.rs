@@ -15,11 +15,13 @@ use std::{ops::Deref, sync::Arc};
 /// assert!(Event::new("orders/42", "x")?.with_type("line\nbreak").is_err());
 /// # Ok::<(), tidings_core::EventError>(())
 /// ```
+///
+/// The data may be borrowed: then nothing of it is copied before it is encoded.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[expect(clippy::struct_field_names, reason = "`type` is a keyword, and the field's name on the wire")]
-pub struct Event {
+pub struct Event<D = String> {
     topics: Topics,
-    data: String,
+    data: D,
     event_type: Option<Box<str>>,
     id: Option<Box<str>>,
     retry: Option<u32>,
@@ -123,18 +125,25 @@ impl Event {
         Event::on(Topics::new(topic)?, data)
     }
 
-    /// An event for topics that were checked before, perhaps for another event.
+    /// The same for topics that were checked before, perhaps for another event.
     pub fn on(topics: Topics, data: impl Into<String>) -> Result<Event, EventError> {
-        let data = data.into();
-        if data.len() > limits::EVENT_DATA_MAX {
-            return Err(EventError::DataTooLong { len: data.len(), limit: limits::EVENT_DATA_MAX });
-        }
-        Ok(Event { topics, data, event_type: None, id: None, retry: None, private: false })
+        Event::with_data(topics, data.into())
     }
 
     /// A private event of the hub's own, in its own namespace.
     pub(crate) fn of_hub(topics: Topics, event_type: Option<&str>, data: String) -> Event {
         Event { topics, data, event_type: event_type.map(Into::into), id: None, retry: None, private: true }
+    }
+}
+
+impl<D: AsRef<str>> Event<D> {
+    /// An event for topics that were checked before, with data of any kind, borrowed perhaps.
+    pub fn with_data(topics: Topics, data: D) -> Result<Self, EventError> {
+        let len = data.as_ref().len();
+        if len > limits::EVENT_DATA_MAX {
+            return Err(EventError::DataTooLong { len, limit: limits::EVENT_DATA_MAX });
+        }
+        Ok(Event { topics, data, event_type: None, id: None, retry: None, private: false })
     }
 
     /// One more topic: an alternate. Whoever asked for any of an event's topics receives it once (M-2).
@@ -210,7 +219,7 @@ impl Event {
 
     /// The data as it was given.
     pub fn data(&self) -> &str {
-        &self.data
+        self.data.as_ref()
     }
 
     /// The type, if it has one.

@@ -66,7 +66,7 @@ impl Draft {
         self.cost as usize
     }
 
-    fn new(event: Event, shape: &Shape, bytes: BytesMut) -> Draft {
+    fn new<D: AsRef<str>>(event: Event<D>, shape: &Shape, bytes: BytesMut) -> Draft {
         let encoded = shape.encode(&event, bytes);
         let private = event.is_private();
         let (topics, event_type, id) = event.into_parts();
@@ -168,14 +168,14 @@ const _: () = assert!(size_of::<Record>() <= 128 + 8);
 
 impl Record {
     /// Encodes an event. Costly work belongs here, before the store's lock is taken.
-    pub fn draft(event: Event) -> Draft {
+    pub fn draft<D: AsRef<str>>(event: Event<D>) -> Draft {
         let shape = Shape::of(&event);
         let bytes = BytesMut::with_capacity(shape.len());
         Draft::new(event, &shape, bytes)
     }
 
     /// Encodes the events of one append. Small ones share buffers of at most [`limits::SHARED_BUFFER`] bytes.
-    pub fn drafts(events: Vec<Event>) -> Vec<Draft> {
+    pub fn drafts<D: AsRef<str>>(events: Vec<Event<D>>) -> Vec<Draft> {
         let shapes: Vec<Shape> = events.iter().map(Shape::of).collect();
         let mut drafts = Vec::with_capacity(events.len());
         let mut buffer = BytesMut::new();

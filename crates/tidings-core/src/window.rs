@@ -25,6 +25,8 @@ pub struct Window {
 #[derive(Debug)]
 struct Entry {
     record: Arc<Record>,
+    /// The record's own. Here because the record of an entry that leaves has not been looked at for long, and would be fetched from afar.
+    sequence: u64,
     /// [`Window::total`] when this record had been pushed.
     total: u64,
 }
@@ -42,21 +44,18 @@ impl Window {
         self.head = sequence;
         self.bytes += record.cost();
         self.total += record.cost() as u64;
-        self.entries.push_back(Entry { record, total: self.total });
+        self.entries.push_back(Entry { record, sequence, total: self.total });
         while self.entries.len() > 1 && (self.bytes > self.max_bytes || self.entries.len() > self.max_events) {
-            let Some(old) = self.entries.pop_front() else { break };
-            self.bytes -= old.record.cost();
-            self.floor = old.record.position().sequence;
-            evicted(old.record);
+            evicted(self.pop_oldest().expect("there are several"));
         }
     }
 
     /// Takes the oldest record out, whatever there is room for.
     pub fn pop_oldest(&mut self) -> Option<Arc<Record>> {
-        let old = self.entries.pop_front()?;
-        self.bytes -= old.record.cost();
-        self.floor = old.record.position().sequence;
-        Some(old.record)
+        let Entry { record, sequence, total } = self.entries.pop_front()?;
+        self.bytes = (self.total - total) as usize;
+        self.floor = sequence;
+        Some(record)
     }
 
     /// Sequence number of the newest record, or of the place the window began at.
@@ -82,14 +81,14 @@ impl Window {
     /// The record at a sequence number, if it is here.
     pub fn get(&self, sequence: u64) -> Option<&Arc<Record>> {
         let entry = self.entries.get(self.index_after(sequence.checked_sub(1)?))?;
-        (entry.record.position().sequence == sequence).then_some(&entry.record)
+        (entry.sequence == sequence).then_some(&entry.record)
     }
 
     /// The last record accepted before a moment, in milliseconds since 1970; the floor if there is none. Everything accepted then or later
     /// comes after it.
     pub fn before(&self, moment: u64) -> u64 {
         let at = self.entries.partition_point(|entry| entry.record.accepted_at() < moment);
-        at.checked_sub(1).map_or(self.floor, |at| self.entries[at].record.position().sequence)
+        at.checked_sub(1).map_or(self.floor, |at| self.entries[at].sequence)
     }
 
     /// The oldest record.
@@ -127,11 +126,11 @@ impl Window {
 
     fn index_after(&self, sequence: u64) -> usize {
         // Sequences rarely have holes: the first guess is nearly always right.
-        let at = |index: usize| self.entries[index].record.position().sequence;
+        let at = |index: usize| self.entries[index].sequence;
         if sequence >= self.head {
             return self.entries.len();
         }
-        let Some(first) = self.entries.front().map(|entry| entry.record.position().sequence) else { return 0 };
+        let Some(first) = self.entries.front().map(|entry| entry.sequence) else { return 0 };
         if sequence < first {
             return 0;
         }
@@ -139,7 +138,7 @@ impl Window {
         if guess < self.entries.len() && at(guess) == sequence {
             return guess + 1;
         }
-        self.entries.partition_point(|entry| entry.record.position().sequence <= sequence)
+        self.entries.partition_point(|entry| entry.sequence <= sequence)
     }
 }
 

@@ -87,7 +87,7 @@ pub(crate) struct Shape {
 
 impl Shape {
     /// One scan over the data.
-    pub(crate) fn of(event: &Event) -> Shape {
+    pub(crate) fn of<D: AsRef<str>>(event: &Event<D>) -> Shape {
         let (lines, data_text) = Lines::new(event.data()).fold((0, 0), |(lines, text), line| (lines + 1, text + line.len()));
         let mut retry_digits = itoa::Buffer::new();
         let stream = event.event_type().map_or(0, |t| "event: \n".len() + t.len())
@@ -106,7 +106,7 @@ impl Shape {
 
     /// Writes an event once, for everybody: `event`, `retry`, `data`, and `id` last (S-9), inside one HTTP/1.1 chunk. `bytes` is empty and
     /// has room for just this.
-    pub(crate) fn encode(&self, event: &Event, mut bytes: BytesMut) -> Encoded {
+    pub(crate) fn encode<D: AsRef<str>>(&self, event: &Event<D>, mut bytes: BytesMut) -> Encoded {
         bytes.put_slice(self.header.as_slice());
         let start = bytes.len();
         if let Some(event_type) = event.event_type() {

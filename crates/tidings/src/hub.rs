@@ -13,7 +13,7 @@ mod subscription;
 mod tests;
 
 use crate::{
-    Aborted, Config, EventBody, EventStore, EventStream, KeyWindow, MemoryStore, Once, StoreError,
+    Config, EventBody, EventStore, EventStream, KeyWindow, MemoryStore, Once, StoreError,
     auth::Guard,
     delivery::{Arrival, Clock, Delivery, ReadPage, Ticket},
     replay::Replay,
@@ -410,7 +410,7 @@ impl Granted {
 
     /// Publishes one event.
     pub async fn publish(&self, event: Event) -> Result<EventId, PublishError> {
-        let ids = self.publish_batch(vec![event]).await?;
+        let ids = self.publish_as(vec![event], None).await?;
         ids.into_iter().next().ok_or(PublishError::Store(StoreError::Unavailable("the store gave no id".into())))
     }
 
@@ -419,7 +419,11 @@ impl Granted {
         self.publish_as(events, None).await
     }
 
-    async fn publish_as(&self, events: Vec<Event>, key: Option<&IdempotencyKey>) -> Result<Vec<EventId>, PublishError> {
+    pub(crate) async fn publish_as<D: AsRef<str>>(
+        &self,
+        events: Vec<Event<D>>,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Vec<EventId>, PublishError> {
         let result = self.append(events, key).await;
         if result.is_err() {
             self.hub.0.counters.refused_publishes.fetch_add(1, Ordering::Relaxed);
@@ -427,7 +431,7 @@ impl Granted {
         result
     }
 
-    async fn append(&self, events: Vec<Event>, key: Option<&IdempotencyKey>) -> Result<Vec<EventId>, PublishError> {
+    async fn append<D: AsRef<str>>(&self, events: Vec<Event<D>>, key: Option<&IdempotencyKey>) -> Result<Vec<EventId>, PublishError> {
         let inner = &*self.hub.0;
         let limit = inner.config.event_data;
         let (mut granted, mut accepted) = (&[][..], Accepted::default());
@@ -589,12 +593,5 @@ impl Drop for Inner {
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hub").field("store", &self.0.store).field("delivery", &self.0.delivery).finish_non_exhaustive()
-    }
-}
-
-/// A broken-off stream is what an application sees of a reader that fell behind; both ways of reading say it alike.
-impl From<Aborted> for std::io::Error {
-    fn from(aborted: Aborted) -> Self {
-        std::io::Error::new(std::io::ErrorKind::ConnectionAborted, aborted)
     }
 }

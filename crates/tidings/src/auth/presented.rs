@@ -37,6 +37,13 @@ pub(crate) struct Presented<'a> {
     pub(crate) query: Vec<Cow<'a, str>>,
 }
 
+impl Presented<'_> {
+    /// No token at all.
+    pub(crate) fn nothing(door: Door) -> Self {
+        Presented { door, authorization: Vec::new(), cookies: Vec::new(), query: Vec::new() }
+    }
+}
+
 /// The settings about it.
 #[derive(Clone, Debug)]
 pub(crate) struct Places {

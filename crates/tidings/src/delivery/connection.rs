@@ -16,7 +16,7 @@ use tidings_core::shard::SubscriberId;
 use tidings_core::shard::{CloseReason, Closed};
 
 /// Bytes thrown away in one turn: a client has nothing to say after its request, and may not keep a shard busy with it.
-const SCRAP: usize = 16 << 10;
+pub(super) const SCRAP: usize = 16 << 10;
 /// Reads in one turn, for a client that sends as fast as it is read, a little at a time.
 const READS: usize = 8;
 
@@ -95,11 +95,10 @@ impl Socket {
         }
     }
 
-    /// Reads and forgets.
-    pub(super) fn hear(&mut self) -> Heard {
-        let mut scrap = [0; SCRAP];
+    /// Reads and forgets; `scrap` is where to.
+    pub(super) fn hear(&mut self, scrap: &mut [u8; SCRAP]) -> Heard {
         for _ in 0..READS {
-            match self.stream.read(&mut scrap) {
+            match self.stream.read(scrap) {
                 Ok(0) => return Heard::HalfClosed,
                 // A short read is not the end of what is there when the client's end stands behind it.
                 Ok(n) if n < SCRAP => {}
@@ -124,7 +123,7 @@ impl Socket {
             return;
         }
         // Closing with unread bytes would send a reset, and what the client has not read yet would be lost with it.
-        self.hear();
+        self.hear(&mut [0; SCRAP]);
         let _ = self.stream.shutdown(std::net::Shutdown::Write);
     }
 }

@@ -6,7 +6,7 @@
 use super::{
     Clock, ReadPage, Source,
     body::Mailbox,
-    connection::{Connection, Heard, Socket, Written},
+    connection::{Connection, Heard, SCRAP, Socket, Written},
     guest::{Arrival, Guests},
     wake::{Bell, Interest},
     words::Words,
@@ -198,6 +198,8 @@ struct Turn {
     /// Sockets that have more to say than was listened to in the last turn.
     talkative: Vec<usize>,
     signals: Vec<(Incarnated, Signal)>,
+    /// Where goes what clients send.
+    scrap: Box<[u8; SCRAP]>,
     batch: Vec<Arc<Record>>,
     /// Which of the shards that stood here in turn: late pages of an earlier one are not this one's.
     incarnation: u64,
@@ -240,6 +242,7 @@ impl Driver {
             connections: Vec::new(),
             talkative: Vec::new(),
             signals: Vec::new(),
+            scrap: Box::new([0; SCRAP]),
             batch: Vec::new(),
             incarnation: 0,
             before: ShardStats::default(),
@@ -404,7 +407,7 @@ impl Driver {
     fn listen(&self, turn: &mut Turn, index: usize, now: Millis) {
         let Some(Some((id, Connection::Socket(socket)))) = turn.connections.get_mut(index) else { return };
         let id = *id;
-        match socket.hear() {
+        match socket.hear(&mut turn.scrap) {
             Heard::Nothing => {}
             Heard::More => turn.talkative.push(index),
             Heard::HalfClosed if turn.shard.handle_half_closed(id, now) => {}

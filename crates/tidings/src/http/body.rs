@@ -3,7 +3,12 @@
 use super::problem::Problem;
 use bytes::{Buf, Bytes};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
-use std::time::Duration;
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::Poll,
+    time::Duration,
+};
 use tidings_core::limits;
 use tokio::time::{Instant, timeout_at};
 
@@ -32,7 +37,10 @@ pub(crate) struct Reader {
     /// Bytes that end a stretch.
     stretch: u64,
     got: u64,
-    deadline: Instant,
+    /// How long a stretch or pause may take, and when the one under way is over: once it was waited for. Most bodies are there when they are
+    /// asked for, and then nobody looks at the clock.
+    limit: Duration,
+    deadline: Option<Instant>,
     /// How long the pause under way may be, for the message; `None` while the rate counts.
     pause: Option<Pause>,
 }
@@ -46,13 +54,20 @@ enum Pause {
 impl Reader {
     pub(crate) fn new(body: Incoming, time: Duration) -> Self {
         let stretch = limits::REQUEST_BODY_RATE.saturating_mul(time.as_secs()).max(1);
-        Reader { body, time, stretch, got: 0, deadline: after(time), pause: Some(Pause::First) }
+        Reader { body, time, stretch, got: 0, limit: time, deadline: None, pause: Some(Pause::First) }
     }
 
     /// The next bytes, never empty; `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
         loop {
-            let frame = timeout_at(self.deadline, self.body.frame()).await.map_err(|_| self.late())?;
+            let there = poll_fn(|cx| Poll::Ready(Pin::new(&mut self.body.frame()).poll(cx))).await;
+            let frame = match there {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    let deadline = *self.deadline.get_or_insert_with(|| after(self.limit));
+                    timeout_at(deadline, self.body.frame()).await.map_err(|_| self.late())?
+                }
+            };
             match frame.transpose().map_err(|Cut| Problem::BodyCut)?.map(http_body::Frame::into_data) {
                 None => return Ok(None),
                 Some(Ok(data)) if !data.is_empty() => {
@@ -75,13 +90,13 @@ impl Reader {
     /// Starts a new stretch: the time before it was not the client's.
     pub(crate) fn resume(&mut self) {
         self.got = 0;
-        self.deadline = after(self.time);
+        (self.limit, self.deadline) = (self.time, None);
     }
 
     /// Between two lines of a stream a client may be silent for so long.
     pub(crate) fn pause(&mut self, limit: Duration) {
         self.pause = Some(Pause::BetweenLines(limit));
-        self.deadline = after(limit);
+        (self.limit, self.deadline) = (limit, None);
     }
 
     fn late(&self) -> Problem {

@@ -13,8 +13,7 @@ const FIELD: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The key of a request, if it has one.
 pub(crate) fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
-    origin::single(headers, FIELD)?;
-    let Some(value) = headers.get(FIELD) else { return Ok(None) };
+    let Some(value) = origin::single(headers, FIELD)? else { return Ok(None) };
     let text = string(value.as_bytes()).ok_or(Problem::BadKey)?;
     Ok(Some(IdempotencyKey::new(text)?))
 }

@@ -125,18 +125,37 @@ fn space(text: &str) -> &str {
 /// A string without escapes, and what follows it.
 fn plain_string(text: &str) -> Option<(&str, &str)> {
     let text = space(text).strip_prefix('"')?;
-    let end = memchr::memchr2(b'"', b'\\', text.as_bytes())?;
-    let (string, after) = text.split_at(end);
-    // The least byte needs no branch for each, so that many are looked at at once.
-    let least = string.bytes().fold(u8::MAX, u8::min);
-    if least < 0x20 { None } else { Some((string, after.strip_prefix('"')?)) }
+    let (string, after) = text.split_at(plain_len(text.as_bytes()));
+    Some((string, after.strip_prefix('"')?))
 }
 
+/// How many bytes come before the first that ends a string, begins an escape, or must not stand in a string.
+fn plain_len(bytes: &[u8]) -> usize {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let mut at = 0;
+    for word in bytes.as_chunks::<8>().0 {
+        let word = u64::from_le_bytes(*word);
+        // With one bit turned over, `"` lies just above the control characters and nothing between them. What is below a number has borrowed
+        // from its highest bit; that marks the next byte too, perhaps, but none before.
+        let controls_and_quote = (word ^ (EACH * 0x02)).wrapping_sub(EACH * 0x21);
+        let backslash = (word ^ (EACH * u64::from(b'\\'))).wrapping_sub(EACH);
+        let marks = (controls_and_quote | backslash) & !word & (EACH << 7);
+        if marks != 0 {
+            return at + marks.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    at + bytes[at..].iter().take_while(|&&byte| byte >= 0x20 && byte != b'"' && byte != b'\\').count()
+}
+
+/// An event whose data lies in the text it was read from, unless that has escapes.
+pub(crate) type Borrowed<'a> = Event<Cow<'a, str>>;
+
 /// One event object. `topics_limit` is the number of topics this door allows.
-pub(crate) fn event<'a>(text: &'a str, topics_limit: usize, recent: &mut Recent) -> Result<Event, Problem> {
+pub(crate) fn event<'a>(text: &'a str, topics_limit: usize, recent: &mut Recent) -> Result<Borrowed<'a>, Problem> {
     if let Some(Plain { topic: Some(topic), data: Some(data), event_type, id }) = plain(text) {
         let draft = Draft {
-            data: data.to_owned(),
+            data: data.into(),
             event_type: event_type.unwrap_or_default().into(),
             id: id.unwrap_or_default().into(),
             ..Draft::default()
@@ -170,7 +189,7 @@ pub(crate) fn event<'a>(text: &'a str, topics_limit: usize, recent: &mut Recent)
 }
 
 /// An array of event objects, or one of them. The flag says which.
-pub(crate) fn one_or_many(text: &str, topics_limit: usize) -> Result<(Vec<Event>, bool), Problem> {
+pub(crate) fn one_or_many<'a>(text: &'a str, topics_limit: usize) -> Result<(Vec<Borrowed<'a>>, bool), Problem> {
     if !text.trim_ascii_start().starts_with('[') {
         return Ok((vec![event(text, topics_limit, &mut Recent::default())?], false));
     }
@@ -179,10 +198,10 @@ pub(crate) fn one_or_many(text: &str, topics_limit: usize) -> Result<(Vec<Event>
         return Err(Problem::TooManyEvents { limit: limits::BATCH_EVENTS });
     }
     let mut recent = Recent::default();
-    let number = |(index, element): (usize, &&RawValue)| {
+    let number = |(index, element): (usize, &'a RawValue)| {
         event(element.get(), topics_limit, &mut recent).map_err(|problem| Problem::Element { index: index + 1, problem: Box::new(problem) })
     };
-    Ok((elements.iter().enumerate().map(number).collect::<Result<_, _>>()?, true))
+    Ok((elements.into_iter().enumerate().map(number).collect::<Result<_, _>>()?, true))
 }
 
 /// The elements of an array, kept up to one more than may be used: a body of `0,0,0,...` must not become ten times its size in memory.
@@ -213,16 +232,16 @@ impl<'de> Deserialize<'de> for Elements<'de> {
 /// An event before its rules are checked, with absent and empty being the same (N-1a).
 #[derive(Debug, Default)]
 pub(crate) struct Draft<'a> {
-    pub(crate) data: String,
+    pub(crate) data: Cow<'a, str>,
     pub(crate) event_type: Cow<'a, str>,
     pub(crate) id: Cow<'a, str>,
     pub(crate) retry: Cow<'a, str>,
     pub(crate) private: bool,
 }
 
-impl Draft<'_> {
-    pub(crate) fn into_event(self, topics: Topics) -> Result<Event, Problem> {
-        let mut event = Event::on(topics, self.data)?;
+impl<'a> Draft<'a> {
+    pub(crate) fn into_event(self, topics: Topics) -> Result<Borrowed<'a>, Problem> {
+        let mut event = Event::with_data(topics, self.data)?;
         if !self.event_type.is_empty() {
             event = event.with_type(&self.event_type)?;
         }
@@ -237,12 +256,12 @@ impl Draft<'_> {
 }
 
 /// A string is sent as it is, any other value as compact JSON.
-fn data(raw: &str) -> Result<String, Problem> {
+fn data(raw: &str) -> Result<Cow<'_, str>, Problem> {
     match raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
         // It is valid JSON already, so what has no escape stands for itself.
-        Some(text) if memchr::memchr(b'\\', text.as_bytes()).is_none() => Ok(text.to_owned()),
-        Some(_) => serde_json::from_str(raw).map_err(in_words),
-        None => Ok(in_lines(compact(raw)?, limits::EVENT_DATA_LARGE)),
+        Some(text) if memchr::memchr(b'\\', text.as_bytes()).is_none() => Ok(text.into()),
+        Some(_) => serde_json::from_str(raw).map(Cow::Owned).map_err(in_words),
+        None => Ok(in_lines(compact(raw)?, limits::EVENT_DATA_LARGE).into()),
     }
 }
 
@@ -350,7 +369,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<Vec<String>>(&lines).unwrap(), long);
     }
 
-    fn parse(text: &str) -> Result<Event, Problem> {
+    fn parse(text: &str) -> Result<Borrowed<'_>, Problem> {
         event(text, limits::TOPICS_PER_EVENT, &mut Recent::default())
     }
 
@@ -395,11 +414,27 @@ mod tests {
                     };
                     let of = |text: Option<Text<'_>>| text.map(|text| text.0.into_owned());
                     prop_assert_eq!(of(object.topic), plain.topic.map(str::to_owned));
-                    prop_assert_eq!(data(object.data.get()).ok(), plain.data.map(str::to_owned));
+                    prop_assert_eq!(data(object.data.get()).ok(), plain.data.map(Cow::Borrowed));
                     prop_assert_eq!(of(object.event_type), plain.event_type.map(str::to_owned));
                     prop_assert_eq!(of(object.id), plain.id.map(str::to_owned));
                     prop_assert!(object.topics.is_none() && object.retry.is_none() && object.private.is_none());
                 }
+            }
+        }
+    }
+
+    /// Each byte at each place of a word, and behind the last one.
+    #[test]
+    fn lengths_of_strings() {
+        for byte in 0..=u8::MAX {
+            for at in 0..20 {
+                let mut text = [0xc3; 20];
+                text[at] = byte;
+                let stops = byte < 0x20 || b"\"\\".contains(&byte);
+                assert_eq!(plain_len(&text), if stops { at } else { 20 }, "{byte:#x} at {at}");
+                let mut text = [b'#'; 20];
+                text[at] = byte;
+                assert_eq!(plain_len(&text), if stops { at } else { 20 }, "{byte:#x} at {at}");
             }
         }
     }
@@ -446,10 +481,10 @@ mod tests {
     #[test]
     fn members() {
         let full = parse(r#"{"topics":["a","b"],"data":"d","type":"x","id":"i","retry":10,"private":true}"#).unwrap();
-        let expected = Event::new("a", "d").unwrap().with_topic("b").unwrap().with_type("x").unwrap().with_id("i").unwrap();
+        let plain = Event::with_data(Topics::new("a").unwrap(), Cow::Borrowed("d")).unwrap();
+        let expected = plain.clone().with_topic("b").unwrap().with_type("x").unwrap().with_id("i").unwrap();
         assert_eq!(full, expected.with_retry(10).unwrap().private());
         // N-1a: empty is absent, and so is null.
-        let plain = Event::new("a", "d").unwrap();
         for text in [
             r#"{"topic":"a","data":"d"}"#,
             r#"{"topic":"a","data":"d","type":"","id":"","retry":"","private":false}"#,
@@ -505,7 +540,9 @@ mod tests {
 
     #[test]
     fn arrays() {
-        let many = |text: &str| one_or_many(text, limits::TOPICS_PER_EVENT);
+        fn many(text: &str) -> Result<(Vec<Borrowed<'_>>, bool), Problem> {
+            one_or_many(text, limits::TOPICS_PER_EVENT)
+        }
         let one = r#"{"topic":"a","data":1}"#;
         assert!(matches!(many(one), Ok((events, false)) if events.len() == 1));
         assert!(matches!(many(" []"), Ok((events, true)) if events.is_empty()));

@@ -296,7 +296,8 @@ impl Hosts {
 
 /// A field that may occur once: of two, a proxy and the hub might each believe another (N-31).
 pub(crate) fn single(headers: &HeaderMap, name: HeaderName) -> Result<Option<&HeaderValue>, Problem> {
-    let mut values = headers.get_all(&name).iter();
+    // Few fields are looked through faster than a name is hashed.
+    let mut values = headers.iter().filter(|(other, _)| **other == name).map(|(_, value)| value);
     match (values.next(), values.next()) {
         (_, Some(_)) => Err(Problem::Repeated(name)),
         (value, None) => Ok(value),

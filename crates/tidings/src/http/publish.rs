@@ -8,7 +8,7 @@
 use super::{
     body::{Incoming, Reader},
     idempotency,
-    json::{self, Draft, Recent},
+    json::{self, Borrowed, Draft, Recent},
     problem::Problem,
     query::{decode_path, url_pairs},
     response::{PLAIN_TEXT, ResponseBody, answer},
@@ -16,7 +16,7 @@ use super::{
 use crate::{Config, Granted, PublishError};
 use http::{HeaderMap, Response, header, request::Parts};
 use std::borrow::Cow;
-use tidings_core::{Event, EventError, EventId, Position, limits};
+use tidings_core::{Event, EventError, EventId, Position, Topic, limits};
 
 /// The names of N-1, for the refusal of others.
 const KNOWN: &str = "`type`, `id`, `retry`, `private`, `topic`";
@@ -26,11 +26,6 @@ pub(crate) async fn publish(hub: &Granted, parts: &Parts, topic: Option<&str>, b
     let config = hub.hub().config();
     check_head(&parts.headers)?;
     let key = idempotency::key(&parts.headers)?;
-    let publish = async |events: Vec<Event>| match &key {
-        _ if events.is_empty() => Ok(Vec::new()),
-        Some(key) => hub.publish_once(key, events).await,
-        None => hub.publish_batch(events).await,
-    };
     let query = parts.uri.query().unwrap_or_default();
     let body = Reader::new(body, config.request_time);
     let ids = match topic {
@@ -38,7 +33,7 @@ pub(crate) async fn publish(hub: &Granted, parts: &Parts, topic: Option<&str>, b
             let (topics, draft) = parse_query(decode_path(topic)?, query)?;
             let draft = read_data(config, body, draft).await?;
             let event = draft.into_event(json::topics(&topics, config.topics_per_event)?)?;
-            text_of(&publish(vec![event]).await?)
+            text_of(&hub.publish_as(vec![event], key.as_ref()).await?)
         }
         None => {
             if let Some((name, _)) = url_pairs(query)?.next() {
@@ -49,7 +44,7 @@ pub(crate) async fn publish(hub: &Granted, parts: &Parts, topic: Option<&str>, b
                     let limit = config.publish_body;
                     let text = text(body.all(limit, || Problem::BodyTooLong { limit }).await?)?;
                     let (events, _) = json::one_or_many(&text, config.topics_per_event)?;
-                    text_of(&publish(events).await?)
+                    if events.is_empty() { Vec::new() } else { text_of(&hub.publish_as(events, key.as_ref()).await?) }
                 }
                 // Its lines are appended as they come, so there is no one answer that could be given again.
                 Some("application/x-ndjson") if key.is_some() => return Err(Problem::KeyOfLines),
@@ -121,7 +116,7 @@ fn parse_query<'a>(topic: Cow<'a, str>, query: &'a str) -> Result<(Vec<Cow<'a, s
 async fn read_data<'a>(config: &Config, body: Reader, draft: Draft<'a>) -> Result<Draft<'a>, Problem> {
     let limit = config.publish_body.min(config.event_data);
     let too_long = || if limit == config.event_data { Problem::DataTooLong { limit } } else { Problem::BodyTooLong { limit } };
-    Ok(Draft { data: text(body.all(limit, too_long).await?)?, ..draft })
+    Ok(Draft { data: text(body.all(limit, too_long).await?)?.into(), ..draft })
 }
 
 fn text(bytes: Vec<u8>) -> Result<String, Problem> {
@@ -147,7 +142,7 @@ fn add(text: &mut Vec<u8>, ids: &[EventId]) {
 const APPEND_BYTES: usize = 1 << 20;
 
 /// What an event costs at the most while it is kept: each line end in its data becomes a line of its own.
-fn cost_at_most(event: &Event) -> usize {
+fn cost_at_most<D: AsRef<str>>(event: &Event<D>) -> usize {
     let topics: usize = event.topics().iter().map(|topic| topic.as_str().len() + 64).sum();
     1_024 + topics + event.data().len() * "\ndata: ".len() + event.event_type().map_or(0, str::len) + event.id().map_or(0, str::len)
 }
@@ -164,30 +159,23 @@ struct Lines<'a> {
     /// The number of the line looked at, from 1.
     line: u64,
     recent: Recent,
-    /// Events of the lines that came in together, and where the first of them stood.
-    pending: Vec<Event>,
-    pending_from: u64,
-    pending_cost: usize,
     /// Ids of what is kept.
     ids: Vec<u8>,
     /// Bytes of ids with those of what is pending.
     answer_len: usize,
 }
 
+/// Events of the lines that came in together, what they cost at the most, and where the first of them stood.
+#[derive(Default)]
+struct Pending<'l> {
+    events: Vec<Borrowed<'l>>,
+    cost: usize,
+    from: u64,
+}
+
 impl<'a> Lines<'a> {
     fn new(hub: &'a Granted, config: &'a Config) -> Self {
-        Lines {
-            hub,
-            config,
-            rest: Vec::new(),
-            line: 0,
-            recent: Recent::default(),
-            pending: vec![],
-            pending_from: 0,
-            pending_cost: 0,
-            ids: Vec::new(),
-            answer_len: 0,
-        }
+        Lines { hub, config, rest: Vec::new(), line: 0, recent: Recent::default(), ids: Vec::new(), answer_len: 0 }
     }
 
     async fn run(mut self, mut body: Reader) -> Result<Vec<u8>, Problem> {
@@ -205,12 +193,7 @@ impl<'a> Lines<'a> {
                 Ok(Some(piece)) => piece,
                 Ok(None) => {
                     // The last line may lack its line end, but not after a break: half a line is none.
-                    let last = std::mem::take(&mut self.rest);
-                    if !last.is_empty() {
-                        self.line += 1;
-                        self.take(&last).await?;
-                    }
-                    return self.append().await;
+                    return if self.rest.is_empty() { Ok(()) } else { self.take_piece(b"\n").await };
                 }
                 Err(problem) => {
                     self.line += 1;
@@ -218,10 +201,7 @@ impl<'a> Lines<'a> {
                 }
             };
             let before = self.line;
-            let taken = self.take_lines(&piece).await;
-            // What stood before a bad line is kept; if that fails, it is the earlier problem.
-            self.append().await?;
-            taken?;
+            self.take_piece(&piece).await?;
             if self.rest.is_empty() {
                 body.pause(self.config.keep_alive);
             } else if self.rest.len() > self.config.publish_body {
@@ -235,38 +215,66 @@ impl<'a> Lines<'a> {
     }
 
     /// Takes every whole line that is there now, and keeps what is left.
-    async fn take_lines(&mut self, mut piece: &[u8]) -> Result<(), Problem> {
-        while let Some(at) = memchr::memchr(b'\n', piece) {
-            let (end, after) = (&piece[..at], &piece[at + 1..]);
-            self.line += 1;
-            if self.rest.is_empty() {
-                self.take(end).await?;
-            } else {
-                let mut line = std::mem::take(&mut self.rest);
-                line.extend_from_slice(end);
-                self.take(&line).await?;
-            }
-            piece = after;
+    async fn take_piece(&mut self, piece: &[u8]) -> Result<(), Problem> {
+        let (mut lines, rest) = piece.split_at(memchr::memrchr(b'\n', piece).map_or(0, |at| at + 1));
+        let mut begun;
+        if !lines.is_empty() && !self.rest.is_empty() {
+            begun = std::mem::take(&mut self.rest);
+            begun.extend_from_slice(lines);
+            lines = &begun;
         }
-        self.rest.extend_from_slice(piece);
+        let mut pending = Pending::default();
+        let taken = self.take_lines(lines, &mut pending).await;
+        // What stood before a bad line is kept; if that fails, it is the earlier problem.
+        self.append(&mut pending).await?;
+        taken?;
+        self.rest.extend_from_slice(rest);
         Ok(())
     }
 
-    /// Checks one line entirely, so that what is pending can only fail as a whole.
-    async fn take(&mut self, line: &[u8]) -> Result<(), Problem> {
-        if line.trim_ascii().is_empty() {
-            return Ok(());
+    /// Takes lines that are all there, each with its line end.
+    async fn take_lines<'l>(&mut self, lines: &'l [u8], pending: &mut Pending<'l>) -> Result<(), Problem> {
+        // Of lines that are text altogether each is.
+        let all = std::str::from_utf8(lines).ok();
+        let mut from = 0;
+        for end in memchr::memchr_iter(b'\n', lines) {
+            let line = from..end;
+            from = end + 1;
+            self.line += 1;
+            if line.len() > self.config.publish_body && !lines[line.clone()].trim_ascii().is_empty() {
+                return Err(Problem::LineTooLong { limit: self.config.publish_body });
+            }
+            let text = match all {
+                Some(all) => &all[line],
+                None => std::str::from_utf8(&lines[line]).map_err(|_| EventError::DataNotUtf8)?,
+            };
+            if text.trim_ascii().is_empty() {
+                continue;
+            }
+            let before = pending.events.last().map_or(&[][..], Event::topics);
+            let event = self.event(text, before)?;
+            let cost = cost_at_most(&event);
+            let (events, bytes) = self.hub.batch_limit();
+            if pending.events.len() >= events.min(limits::BATCH_EVENTS) || pending.cost + cost > bytes.min(APPEND_BYTES) {
+                self.append(pending).await?;
+            }
+            if pending.events.is_empty() {
+                pending.from = self.line;
+            }
+            pending.events.push(event);
+            pending.cost += cost;
         }
-        if line.len() > self.config.publish_body {
-            return Err(Problem::LineTooLong { limit: self.config.publish_body });
-        }
-        let text = std::str::from_utf8(line).map_err(|_| EventError::DataNotUtf8)?;
-        let event = json::event(text, self.config.topics_per_event, &mut self.recent)?;
+        Ok(())
+    }
+
+    /// Checks one line entirely, so that what is pending can only fail as a whole. `before` are topics that are granted.
+    fn event<'l>(&mut self, line: &'l str, before: &[Topic]) -> Result<Borrowed<'l>, Problem> {
+        let event = json::event(line, self.config.topics_per_event, &mut self.recent)?;
         if event.data().len() > self.config.event_data {
             return Err(Problem::DataTooLong { limit: self.config.event_data });
         }
         // What the line before was allowed needs no second look.
-        if self.pending.last().is_none_or(|before| before.topics() != event.topics())
+        if before != event.topics()
             && let Some(topic) = event.topics().iter().find(|topic| !self.hub.grant().publish.matches(topic))
         {
             return Err(PublishError::Forbidden(topic.clone()).into());
@@ -275,32 +283,21 @@ impl<'a> Lines<'a> {
         if self.answer_len > limits::ANSWER_IDS {
             return Err(Problem::TooManyLines { limit: limits::ANSWER_IDS });
         }
-        let cost = cost_at_most(&event);
-        let (events, bytes) = self.hub.batch_limit();
-        if self.pending.len() >= events.min(limits::BATCH_EVENTS) || self.pending_cost + cost > bytes.min(APPEND_BYTES) {
-            self.append().await?;
-        }
-        if self.pending.is_empty() {
-            self.pending_from = self.line;
-        }
-        self.pending.push(event);
-        self.pending_cost += cost;
-        Ok(())
+        Ok(event)
     }
 
-    async fn append(&mut self) -> Result<(), Problem> {
-        if self.pending.is_empty() {
+    async fn append(&mut self, pending: &mut Pending<'_>) -> Result<(), Problem> {
+        let Pending { events, from, .. } = std::mem::take(pending);
+        if events.is_empty() {
             return Ok(());
         }
-        let events = std::mem::take(&mut self.pending);
-        self.pending_cost = 0;
-        match self.hub.publish_batch(events).await {
+        match self.hub.publish_as(events, None).await {
             Ok(ids) => {
                 add(&mut self.ids, &ids);
                 Ok(())
             }
             Err(error) => {
-                self.line = self.pending_from;
+                self.line = from;
                 Err(error.into())
             }
         }

@@ -2,7 +2,7 @@
 
 use crate::{Aborted, EventBody};
 use bytes::Bytes;
-use http::{HeaderValue, Response, header};
+use http::{HeaderMap, HeaderValue, Response, header};
 use http_body::{Frame, SizeHint};
 use std::{
     pin::Pin,
@@ -104,6 +104,8 @@ impl http_body::Body for ResponseBody {
 /// A short answer of one of our own types.
 pub(crate) fn answer(content_type: &'static str, body: impl Into<Bytes>) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::full(body));
+    // Those that are added later fit in too.
+    *response.headers_mut() = HeaderMap::with_capacity(6);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
     response

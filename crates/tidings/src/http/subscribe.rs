@@ -242,6 +242,8 @@ pub(crate) async fn read_form(config: &Config, parts: &Parts, body: Incoming, li
 fn stream_response(parts: &Parts, body: ResponseBody) -> Response<ResponseBody> {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
+    // Those that are added later fit in too.
+    *headers = HeaderMap::with_capacity(12);
     headers.insert(header::CONTENT_TYPE, EVENT_STREAM);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache, no-store, no-transform"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));

@@ -1,6 +1,6 @@
 //! What can go wrong with a hub, one type for each thing asked of it. It knows reasons, not statuses.
 
-use crate::StoreError;
+use crate::{Aborted, StoreError};
 use std::time::Duration;
 use tidings_core::Topic;
 
@@ -82,4 +82,11 @@ pub enum SubscribeError {
     /// The store could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// A broken-off stream is what an application sees of a reader that fell behind; both ways of reading say it alike.
+impl From<Aborted> for std::io::Error {
+    fn from(aborted: Aborted) -> Self {
+        std::io::Error::new(std::io::ErrorKind::ConnectionAborted, aborted)
+    }
 }

@@ -52,7 +52,7 @@ impl IdempotencyKey {
     }
 
     /// What a store keeps: digests, so that a key costs the same whatever its length and whoever sent it.
-    pub(super) fn digest(&self, scope: &str, events: &[Event]) -> OnceKey {
+    pub(super) fn digest<D: AsRef<str>>(&self, scope: &str, events: &[Event<D>]) -> OnceKey {
         let mut name = Digested(Sha256::new());
         name.text(scope);
         name.text(&self.0);
@@ -89,7 +89,7 @@ impl Digested {
 
 /// SHA-256 of what was parsed: two requests that say the same in other bytes are the same. It is kept on disk, so another form of it would
 /// make every retry over an update one with other content.
-fn request(events: &[Event]) -> [u8; 32] {
+fn request<D: AsRef<str>>(events: &[Event<D>]) -> [u8; 32] {
     let mut digest = Digested(Sha256::new());
     digest.number(events.len() as u64);
     for event in events {

@@ -46,6 +46,8 @@ use tower_service::Service;
 
 /// What every client that speaks HTTP/2 with prior knowledge sends first (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Bytes that are read before it is clear what the peer speaks.
+const SNIFF: usize = 1_024;
 /// How long a peer may go on sending after our last byte: closing earlier would reset the connection, and the answer could be lost with it.
 const LINGER: Duration = Duration::from_secs(2);
 /// How much of it is read and thrown away.
@@ -180,7 +182,8 @@ enum Protocol {
 
 /// Reads until it is clear what the peer speaks, and puts it back.
 async fn sniff(transport: &mut Transport, watch: &mut Watch, mut stopping: Pin<&mut impl Future>) -> Result<Protocol, End> {
-    let mut bytes = [0; PREFACE.len()];
+    // Most heads fit in, and are then read in one call.
+    let mut bytes = [0; SNIFF];
     let mut read = ReadBuf::new(&mut bytes);
     let protocol = poll_fn(|cx| {
         loop {
@@ -192,11 +195,11 @@ async fn sniff(transport: &mut Transport, watch: &mut Watch, mut stopping: Pin<&
                     if bytes.is_empty() {
                         return Poll::Ready(Err(End::Close));
                     }
+                    if bytes.starts_with(PREFACE) {
+                        return Poll::Ready(Ok(Protocol::Http2));
+                    }
                     if bytes.len() == before || !PREFACE.starts_with(bytes) {
                         return Poll::Ready(Ok(Protocol::Http1));
-                    }
-                    if bytes.len() == PREFACE.len() {
-                        return Poll::Ready(Ok(Protocol::Http2));
                     }
                 }
                 Poll::Pending => break,

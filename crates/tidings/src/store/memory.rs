@@ -105,8 +105,9 @@ impl MemoryStore {
         self
     }
 
-    /// Appends under the lock, so that whoever follows gets the batches in the order of the log.
-    fn append_to(&self, log: &mut Log, batch: Vec<Draft>, now: u64) -> Vec<Arc<Record>> {
+    /// Appends under the lock, so that whoever follows gets the batches in the order of the log. The second list is what has left it: to be
+    /// dropped without the lock, for it was not looked at for long and takes its time.
+    fn append_to(&self, log: &mut Log, batch: Vec<Draft>, now: u64) -> (Vec<Arc<Record>>, Vec<Arc<Record>>) {
         log.accepted_at = log.accepted_at.max(now);
         let (mut sequence, accepted_at) = (log.head, log.accepted_at);
         let seal = |draft: Draft| {
@@ -114,14 +115,15 @@ impl MemoryStore {
             Arc::new(draft.seal(Position { epoch: self.epoch, sequence }, accepted_at))
         };
         let records: Vec<Arc<Record>> = batch.into_iter().map(seal).collect();
-        log.push(&records);
-        log.retain(now);
+        let mut left = Vec::new();
+        log.push(&records, &mut left);
+        log.retain(now, &mut left);
         log.told = Some((now, Instant::now()));
         log.keys.forget(accepted_at);
         if let Some(follower) = self.follower.get() {
             follower(&records);
         }
-        records
+        (records, left)
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -129,7 +131,7 @@ impl MemoryStore {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((now, since)) = log.told {
             // Nobody reads what is too old by now, whether anything came since or not.
-            log.retain(now.saturating_add(since.elapsed().as_millis() as u64));
+            log.retain(now.saturating_add(since.elapsed().as_millis() as u64), &mut Vec::new());
         }
         log
     }
@@ -138,7 +140,7 @@ impl MemoryStore {
 impl Log {
     /// Appends records in order. Of those in a row with the same topics only the last is the topics' newest, both where they come in and
     /// where they leave.
-    fn push(&mut self, records: &[Arc<Record>]) {
+    fn push(&mut self, records: &[Arc<Record>], gone: &mut Vec<Arc<Record>>) {
         for run in records.chunk_by(|one, next| one.topics() == next.topics()) {
             let newest = &run[run.len() - 1];
             for topic in newest.topics() {
@@ -152,7 +154,7 @@ impl Log {
                 self.foreign += run.len();
             }
             let keeps = self.rules.keeps_latest(newest.topics());
-            let mut left = Vec::new();
+            let from = gone.len();
             for record in run {
                 self.head = record.position().sequence;
                 if let Some(id) = record.publisher_id() {
@@ -161,9 +163,9 @@ impl Log {
                 if keeps {
                     self.replace(record);
                 }
-                self.rings[class].window.push(record.clone(), |old| left.push(old));
+                self.rings[class].window.push(record.clone(), |old| gone.push(old));
             }
-            self.leave(class, left);
+            self.leave(class, &gone[from..]);
         }
     }
 
@@ -179,7 +181,7 @@ impl Log {
     }
 
     /// Some have left the ring of their class, in order.
-    fn leave(&mut self, class: usize, left: Vec<Arc<Record>>) {
+    fn leave(&mut self, class: usize, left: &[Arc<Record>]) {
         for (at, old) in left.iter().enumerate() {
             if self.latest.contains(old.position().sequence) {
                 self.beside.insert(old.position().sequence, old.clone());
@@ -227,15 +229,15 @@ impl Log {
     }
 
     /// Removes what is too old.
-    fn retain(&mut self, now: u64) {
+    fn retain(&mut self, now: u64, gone: &mut Vec<Arc<Record>>) {
         for class in 0..self.rings.len() {
             let Some(age) = self.rings[class].age_ms else { continue };
             let window = &mut self.rings[class].window;
-            let mut left = Vec::new();
+            let from = gone.len();
             while window.first().is_some_and(|oldest| oldest.accepted_at().saturating_add(age) < now) {
-                left.extend(window.pop_oldest());
+                gone.extend(window.pop_oldest());
             }
-            self.leave(class, left);
+            self.leave(class, &gone[from..]);
         }
     }
 
@@ -338,17 +340,18 @@ impl EventStore for MemoryStore {
     }
 
     fn append(&self, batch: Vec<Draft>, now: u64) -> StoreFuture<'_, Vec<EventId>> {
-        let records = self.append_to(&mut self.log(), batch, now);
+        let (records, _left) = self.append_to(&mut self.log(), batch, now);
         Box::pin(ready(Ok(records.iter().map(|record| record.id()).collect())))
     }
 
     fn append_once(&self, batch: Vec<Draft>, key: OnceKey, now: u64) -> StoreFuture<'_, Once> {
-        let mut log = self.log();
+        let (mut log, mut left) = (self.log(), Vec::new());
         let outcome = match log.keys.find(&key.name, now.max(log.accepted_at)) {
             Some(entry) if entry.key == key => Once::Before(ids(self.epoch, entry.first, &batch)),
             Some(_) => Once::Other,
             None => {
-                let records = self.append_to(&mut log, batch, now);
+                let records;
+                (records, left) = self.append_to(&mut log, batch, now);
                 if let Some(first) = records.first() {
                     let (first, at) = (first.position().sequence, log.accepted_at);
                     log.keys.push(Entry { key, first, at });
@@ -357,6 +360,7 @@ impl EventStore for MemoryStore {
             }
         };
         drop(log);
+        drop(left);
         Box::pin(ready(Ok(outcome)))
     }
 
