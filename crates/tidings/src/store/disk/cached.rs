@@ -103,32 +103,43 @@ impl Files for Cached {
 /// Which page: the number that its index got when it was opened, and the page's own.
 pub(super) type PageKey = (u64, u64);
 
-/// Pages that were read and checked. Each has one place where it may stand, so that nothing has to be kept in order.
-#[derive(Debug)]
-pub(super) struct Pages(Box<[Mutex<Place>]>);
+/// Places where a page may stand, so that few pages push each other out while there is room.
+const WAYS: usize = 4;
 
-/// Where a page may stand.
-type Place = Option<(PageKey, Arc<[u8]>)>;
+/// Pages that were read and checked. Each may stand in a few places, so that nothing has to be kept in order.
+#[derive(Debug)]
+pub(super) struct Pages(Box<[Mutex<Places>]>);
+
+#[derive(Debug, Default)]
+struct Places {
+    pages: [Option<(PageKey, Arc<[u8]>)>; WAYS],
+    /// Where the next one goes.
+    next: usize,
+}
 
 impl Default for Pages {
     fn default() -> Pages {
-        Pages((0..limits::INDEX_PAGES).map(|_| Mutex::default()).collect())
+        Pages((0..limits::INDEX_PAGES / WAYS).map(|_| Mutex::default()).collect())
     }
 }
 
 impl Pages {
-    fn place(&self, (index, page): PageKey) -> MutexGuard<'_, Place> {
-        // Neighbouring pages of one index stand side by side; indexes begin anywhere.
-        let at = (index.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32).wrapping_add(page) as usize % self.0.len();
+    fn places(&self, (index, page): PageKey) -> MutexGuard<'_, Places> {
+        let mixed = (index.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ page).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        let at = (mixed >> 32) as usize % self.0.len();
         self.0[at].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn get(&self, key: PageKey) -> Option<Arc<[u8]>> {
-        self.place(key).as_ref().filter(|(known, _)| *known == key).map(|(_, page)| page.clone())
+        self.places(key).pages.iter().flatten().find(|(known, _)| *known == key).map(|(_, page)| page.clone())
     }
 
     pub(super) fn put(&self, key: PageKey, page: &Arc<[u8]>) {
-        *self.place(key) = Some((key, page.clone()));
+        let Places { pages, next } = &mut *self.places(key);
+        // Another reader may have brought it meanwhile.
+        let at = pages.iter().position(|place| matches!(place, Some((known, _)) if *known == key)).unwrap_or(*next);
+        pages[at] = Some((key, page.clone()));
+        *next = (at + 1) % WAYS;
     }
 }
 
@@ -164,17 +175,23 @@ mod tests {
         assert_eq!(cached.opened().handles.len(), limits::LOG_OPEN_FILES);
     }
 
+    /// The pages that a question about every one of a hundred segments needs are all still there, and there are never more than so many.
     #[test]
     fn pages() {
         let pages = Pages::default();
-        let page: Arc<[u8]> = [7; 3].into();
-        pages.put((1, 2), &page);
-        assert_eq!(pages.get((1, 2)), Some(page.clone()));
-        assert_eq!(pages.get((1, 3)), None);
-        // The same place, and another page.
-        let other = (1, 2 + limits::INDEX_PAGES as u64);
-        assert_eq!(pages.get(other), None);
-        pages.put(other, &page);
-        assert_eq!((pages.get((1, 2)), pages.get(other)), (None, Some(page)));
+        let page = |key: PageKey| -> Arc<[u8]> { [key.0 as u8, key.1 as u8].into() };
+        assert_eq!(pages.get((1, 2)), None);
+        let asked: Vec<PageKey> = (0..100).flat_map(|index| [(index, 0), (index, 87 + index % 3)]).collect();
+        for &key in &asked {
+            pages.put(key, &page(key));
+        }
+        let kept = asked.iter().filter(|&&key| pages.get(key) == Some(page(key))).count();
+        assert!(kept > 190, "{kept} of {}", asked.len());
+        for key in (0..10_000).map(|n| (n % 7, n)) {
+            pages.put(key, &page(key));
+            pages.put(key, &page(key));
+            assert_eq!(pages.get(key), Some(page(key)));
+        }
+        assert_eq!(pages.0.iter().flat_map(|places| places.lock().unwrap().pages.clone()).flatten().count(), limits::INDEX_PAGES);
     }
 }

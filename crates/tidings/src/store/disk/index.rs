@@ -84,6 +84,10 @@ impl List<'_> {
 pub(super) trait Index {
     /// Shows the names from one on in byte order until told to stop.
     fn visit(&self, names: Names, from: &str, each: &mut dyn FnMut(&str, List<'_>) -> io::Result<bool>) -> io::Result<()>;
+    /// False if every name comes after this one: then a question about it needs no look.
+    fn may_have(&self, _names: Names, _name: &str) -> bool {
+        true
+    }
     /// Where an event begins.
     fn offset(&self, event: u32) -> io::Result<u32>;
     /// The sequence of an event in a segment that begins with `first`.
@@ -195,58 +199,121 @@ impl MemoryIndex {
 
     /// Writes it to its file. Not synced: what a crash leaves of it does not check, and is made again.
     pub(super) fn save(&self, files: &dyn Files, serial: u64, about: &About) -> io::Result<()> {
-        let [topics, ids] = [&self.topics, &self.ids].map(sections);
-        let mut contents = Vec::from(MAGIC);
-        let version = if self.sequences.is_some() { WITH_HOLES } else { VERSION };
-        contents.extend(version.to_le_bytes());
-        contents.extend([0; 2]);
-        contents.extend(about.epoch.0.to_le_bytes());
-        for number in [about.first, about.len, about.accepted_at] {
-            contents.extend(number.to_le_bytes());
-        }
-        contents.extend((self.offsets.len() as u32).to_le_bytes());
-        for section in topics.iter().chain(&ids) {
-            contents.extend((section.len() as u32).to_le_bytes());
-        }
-        contents.extend(about.keys.to_le_bytes());
-        contents.extend(self.offsets.iter().flat_map(|offset| offset.to_le_bytes()));
-        let distance = |sequence: &u64| ((sequence - about.first) as u32).to_le_bytes();
-        contents.extend(self.sequences.iter().flatten().flat_map(distance));
-        for section in topics.iter().chain(&ids) {
-            contents.extend(section);
-        }
-        let mut bytes = Vec::with_capacity(contents.len() / CONTENTS * PAGE + PAGE);
-        for (page, part) in contents.chunks(CONTENTS).enumerate() {
-            let from = bytes.len();
-            bytes.extend(part);
-            bytes.resize(from + CONTENTS, 0);
-            bytes.extend(page_checksum(serial, page as u64, &bytes[from..]).to_le_bytes());
-        }
         let name = index_name(serial);
         let _ = files.remove(&name);
-        let file = files.create(&name)?;
-        file.write_at(&bytes, 0)
+        let mut pages = PageWriter { file: files.create(&name)?, serial, page: 0, contents: Vec::with_capacity(PAGE), full: Vec::new() };
+        let [topics, ids] = [&self.topics, &self.ids];
+        pages.put(MAGIC)?;
+        let version = if self.sequences.is_some() { WITH_HOLES } else { VERSION };
+        pages.put(&version.to_le_bytes())?;
+        pages.put(&[0; 2])?;
+        pages.put(&about.epoch.0.to_le_bytes())?;
+        for number in [about.first, about.len, about.accepted_at] {
+            pages.put(&number.to_le_bytes())?;
+        }
+        pages.put(&(self.offsets.len() as u32).to_le_bytes())?;
+        for length in lengths(topics).into_iter().chain(lengths(ids)) {
+            pages.put(&length.to_le_bytes())?;
+        }
+        pages.put(&about.keys.to_le_bytes())?;
+        for offset in &self.offsets {
+            pages.put(&offset.to_le_bytes())?;
+        }
+        for sequence in self.sequences.iter().flatten() {
+            pages.put(&((sequence - about.first) as u32).to_le_bytes())?;
+        }
+        put_sections(&mut pages, topics)?;
+        put_sections(&mut pages, ids)?;
+        pages.finish()
     }
 }
 
-/// Postings, entries and fences.
-fn sections(names: &BTreeMap<Box<str>, Vec<u32>>) -> [Vec<u8>; 3] {
-    let [mut postings, mut entries, mut fences] = [Vec::new(), Vec::new(), Vec::new()];
-    let put_name = |to: &mut Vec<u8>, name: &str| {
-        to.extend((name.len() as u16).to_le_bytes());
-        to.extend(name.as_bytes());
-    };
-    for (n, (name, list)) in names.iter().enumerate() {
-        if n % FENCED == 0 {
-            put_name(&mut fences, name);
-            fences.extend((entries.len() as u32).to_le_bytes());
+/// Makes pages of what is put into it, and writes them some at a time: an index is not in memory twice.
+struct PageWriter {
+    file: Arc<dyn File>,
+    serial: u64,
+    /// Pages that are full.
+    page: u64,
+    contents: Vec<u8>,
+    /// Those of them that are not written.
+    full: Vec<u8>,
+}
+
+impl PageWriter {
+    /// Bytes of one write.
+    const WRITE: usize = 16 * PAGE;
+
+    fn put(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let (now, later) = bytes.split_at(bytes.len().min(CONTENTS - self.contents.len()));
+            self.contents.extend(now);
+            bytes = later;
+            if self.contents.len() == CONTENTS {
+                self.end_page()?;
+            }
         }
-        put_name(&mut entries, name);
-        entries.extend((list.len() as u32).to_le_bytes());
-        entries.extend((postings.len() as u32 / 4).to_le_bytes());
-        postings.extend(list.iter().flat_map(|event| event.to_le_bytes()));
+        Ok(())
+    }
+
+    fn end_page(&mut self) -> io::Result<()> {
+        self.contents.resize(CONTENTS, 0);
+        self.full.extend(&self.contents);
+        self.full.extend(page_checksum(self.serial, self.page, &self.contents).to_le_bytes());
+        self.contents.clear();
+        self.page += 1;
+        if self.full.len() >= Self::WRITE { self.write() } else { Ok(()) }
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        self.file.write_at(&self.full, self.page * PAGE as u64 - self.full.len() as u64)?;
+        self.full.clear();
+        Ok(())
+    }
+
+    fn finish(mut self) -> io::Result<()> {
+        if !self.contents.is_empty() {
+            self.end_page()?;
+        }
+        self.write()
+    }
+}
+
+/// Lengths of postings, entries and fences.
+fn lengths(names: &BTreeMap<Box<str>, Vec<u32>>) -> [u32; 3] {
+    let [mut postings, mut entries, mut fences] = [0, 0, 0];
+    for (n, (name, list)) in names.iter().enumerate() {
+        postings += 4 * list.len() as u32;
+        entries += 2 + name.len() as u32 + 8;
+        fences += if n % FENCED == 0 { 2 + name.len() as u32 + 4 } else { 0 };
     }
     [postings, entries, fences]
+}
+
+/// Postings, entries and fences.
+fn put_sections(pages: &mut PageWriter, names: &BTreeMap<Box<str>, Vec<u32>>) -> io::Result<()> {
+    for event in names.values().flatten() {
+        pages.put(&event.to_le_bytes())?;
+    }
+    let put_name = |pages: &mut PageWriter, name: &str| {
+        pages.put(&(name.len() as u16).to_le_bytes())?;
+        pages.put(name.as_bytes())
+    };
+    let mut posting = 0;
+    for (name, list) in names {
+        put_name(pages, name)?;
+        pages.put(&(list.len() as u32).to_le_bytes())?;
+        pages.put(&u32::to_le_bytes(posting))?;
+        posting += list.len() as u32;
+    }
+    let mut entry = 0;
+    for (n, name) in names.keys().enumerate() {
+        if n % FENCED == 0 {
+            put_name(pages, name)?;
+            pages.put(&u32::to_le_bytes(entry))?;
+        }
+        entry += 2 + name.len() as u32 + 8;
+    }
+    Ok(())
 }
 
 fn page_checksum(serial: u64, page: u64, contents: &[u8]) -> u32 {
@@ -445,6 +512,12 @@ impl Reader<'_> {
 }
 
 impl Index for Reader<'_> {
+    fn may_have(&self, names: Names, name: &str) -> bool {
+        // The first fence is the first name.
+        let part = self.index.and_then(|(index, _)| index.parts[names as usize].fences.first());
+        part.is_some_and(|(first, _)| **first <= *name)
+    }
+
     fn visit(&self, names: Names, from: &str, each: &mut dyn FnMut(&str, List<'_>) -> io::Result<bool>) -> io::Result<()> {
         let Some((index, _)) = self.index else { return Ok(()) };
         let part = &index.parts[names as usize];

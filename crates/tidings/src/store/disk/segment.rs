@@ -20,8 +20,8 @@ use tidings_core::{Key, Matchers, Record, Topic, TopicMatcher};
 const CHUNK: u64 = 128 << 10;
 /// Wanted events this near to each other are read at once.
 const NEAR: u32 = 4_096;
-/// Read of an event whose length is not known yet.
-const GUESS: u64 = 2_048;
+/// Read of an event whose length is not known yet: twice what the one before it had, within these bounds.
+const GUESS: (u64, u64) = (256, 2_048);
 /// A question that concerns more names than these is answered by looking at every event.
 const LISTS: usize = 256;
 /// So is one for which more names than these would have to be looked at.
@@ -190,6 +190,9 @@ fn by_names(index: &dyn Index, matchers: &Matchers, each: &mut dyn FnMut(&List<'
     let ranges = matchers.as_slice().iter().flat_map(ranges).chain([Some((unreadable, None))]);
     for range in ranges {
         let Some((range, matcher)) = range else { return Ok(false) };
+        if matches!(&range, Range::One(name) if !index.may_have(Names::Topics, name)) {
+            continue;
+        }
         index.visit(Names::Topics, range.first(), &mut |name, list| {
             if !range.contains(name) {
                 return Ok(false);
@@ -268,6 +271,7 @@ pub(super) fn fetch(
 ) -> io::Result<()> {
     let file = files.open(&segment_name(place.header.serial))?;
     let mut near: Vec<Topic> = Vec::new();
+    let (mut alone, mut guess) = (Vec::new(), GUESS.1);
     let mut rest = events;
     while let Some(&(first, start)) = rest.first() {
         if start == DAMAGED {
@@ -279,17 +283,25 @@ pub(super) fn fetch(
         }
         let together = rest.windows(2).take_while(|pair| {
             let (before, after) = (pair[0].1, pair[1].1);
-            after != DAMAGED && after - before <= NEAR && u64::from(after - start) + GUESS <= CHUNK
+            after != DAMAGED && after - before <= NEAR && u64::from(after - start) + GUESS.1 <= CHUNK
         });
         let (run, others) = rest.split_at(together.count() + 1);
         rest = others;
         let (last, last_at) = run[run.len() - 1];
-        let end = (u64::from(last_at) + GUESS).min(place.len);
-        let chunk = read(&*file, u64::from(start), end.saturating_sub(start.into()) as usize)?;
+        let end = (u64::from(last_at) + guess).min(place.len);
+        let len = end.saturating_sub(start.into()) as usize;
         // Sharing the chunk keeps all of it in memory for as long as one of its events is held.
         let dense = run.len() > 1 && (last - first) as usize <= 2 * run.len();
+        let shared = if dense { Some(read(&*file, start.into(), len)?) } else { None };
+        let chunk = match &shared {
+            Some(chunk) => &**chunk,
+            None => read_into(&*file, start.into(), len, &mut alone)?,
+        };
         for &(sequence, offset) in run {
-            let record = event_at(&*file, &place, &chunk, offset, (offset - start) as usize, dense)?;
+            let record = event_at(&*file, &place, chunk, shared.as_ref(), offset, (offset - start) as usize)?;
+            if let Some((_, bytes)) = &record {
+                guess = (2 * bytes.len() as u64).clamp(GUESS.0, GUESS.1);
+            }
             let record = record.filter(|(frame, _)| frame.sequence == sequence);
             let record = record.and_then(|(frame, bytes)| frame.record(place.header.epoch, &bytes, &near));
             let damaged = record.is_none();
@@ -316,10 +328,10 @@ pub(super) fn fetch(
 fn event_at(
     file: &dyn File,
     place: &Place,
-    chunk: &Bytes,
+    chunk: &[u8],
+    shared: Option<&Bytes>,
     offset: u32,
     from: usize,
-    share: bool,
 ) -> io::Result<Option<(EventFrame, Bytes)>> {
     let seed = place.header.seed;
     let bytes = chunk.get(from..).unwrap_or_default();
@@ -334,12 +346,21 @@ fn event_at(
     if u64::from(offset) + len as u64 > place.len {
         return Ok(None);
     }
-    let whole = match bytes.get(..len) {
-        Some(_) if share => chunk.slice(from..from + len),
-        Some(bytes) => Bytes::copy_from_slice(bytes),
-        None => read(file, offset.into(), len)?,
+    let whole = match (bytes.get(..len), shared) {
+        (Some(_), Some(chunk)) => chunk.slice(from..from + len),
+        (Some(bytes), None) => Bytes::copy_from_slice(bytes),
+        (None, _) => read(file, offset.into(), len)?,
     };
     Ok(EventFrame::parse(seed, &whole).map(|frame| (frame, whole)))
+}
+
+/// Reads into a buffer that is used again.
+fn read_into<'a>(file: &dyn File, at: u64, len: usize, buffer: &'a mut Vec<u8>) -> io::Result<&'a [u8]> {
+    if buffer.len() < len {
+        buffer.resize(len, 0);
+    }
+    let count = file.read_at(&mut buffer[..len], at)?;
+    Ok(&buffer[..count])
 }
 
 fn read(file: &dyn File, at: u64, len: usize) -> io::Result<Bytes> {
