@@ -328,7 +328,8 @@ async fn compiled_patterns() {
         let details = json!([{ "type": "https://mercure.rocks/authorization-detail", "actions": ["subscribe"], "topics": topics }]);
         eight(SUBSCRIBER, "subscribe", &[], &json!({ "authorization_details": details }))
     };
-    let asked = |n: usize| (0..n).map(|n| format!("&match_urlpattern={}", pattern(100 + n))).collect::<String>().replace('+', "%2B");
+    let asked =
+        |n: usize| (0..n).map(|n| format!("&match_urlpattern={}", pattern(100 + n))).collect::<Vec<_>>().concat().replace('+', "%2B");
     for (in_token, in_request, status, challenge) in [
         (1, 30, 200, None),
         (30, 1, 200, None),
