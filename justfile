@@ -25,6 +25,7 @@ fuzz SECONDS="600":
     cargo +nightly fuzz run wire -- -max_total_time={{SECONDS}}
     cargo +nightly fuzz run shard -- -max_total_time={{SECONDS}}
     cargo +nightly fuzz run template -- -max_total_time={{SECONDS}} -max_len=8192
+    cargo +nightly fuzz run routes -- -max_total_time={{SECONDS}} -max_len=8192
     cargo +nightly fuzz run pattern -- -max_total_time={{SECONDS}} -max_len=8192
     cargo +nightly fuzz run token -- -max_total_time={{SECONDS}}
 

@@ -205,7 +205,7 @@ impl World {
         let key = FeedKey { filter, framing, topics_field: asked.topics_field };
         let after = self.head().saturating_sub(asked.back.into());
         let prime = asked.prime.then_some(Position { epoch: EPOCH, sequence: after });
-        let opening = wire::frame(framing, wire::opening(2_000, prime).as_bytes());
+        let opening = wire::frame(framing, wire::opening(2_000, prime.map(|at| tidings_core::IdForm::PLAIN.id(at))).as_bytes());
         let mut new = NewSubscriber::new(key.clone(), after, opening);
         new.gap = asked.gap.then(|| Gap { requested: "somewhere".into(), reason: GapReason::Unknown });
         new.prime = asked.prime;

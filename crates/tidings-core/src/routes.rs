@@ -188,6 +188,26 @@ impl Routes {
     }
 }
 
+/// For fuzzing: which of the feeds the index finds for a topic, each with one matcher, after those marked were taken out again.
+#[doc(hidden)]
+pub fn found_by_index(feeds: &[(TopicMatcher, bool)], topic: &crate::Topic) -> Vec<usize> {
+    let mut routes = Routes::new(1);
+    let matchers: Vec<Matchers> = feeds.iter().map(|(matcher, _)| Matchers::new([matcher.clone()])).collect();
+    for (feed, matchers) in matchers.iter().enumerate() {
+        routes.insert(feed as u32, matchers);
+    }
+    for (feed, (_, gone)) in feeds.iter().enumerate() {
+        if *gone {
+            routes.remove(feed as u32, &matchers[feed]);
+        }
+    }
+    let mut found = Vec::new();
+    routes.asking(&Names::new(std::slice::from_ref(topic)), |feed| found.push(feed as usize));
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

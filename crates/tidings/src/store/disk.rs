@@ -23,6 +23,7 @@ mod ledger;
 mod log;
 mod names;
 mod overlay;
+mod page_writer;
 mod places;
 mod recovery;
 mod rewrite;

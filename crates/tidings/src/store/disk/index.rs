@@ -7,6 +7,7 @@ use super::{
     cached::{Cached, Pages},
     files::{File, Files},
     format::{VERSION, index_name, invalid, u16_at, u32_at, u64_at, version_up_to},
+    page_writer::PageWriter,
 };
 use std::{
     cell::RefCell,
@@ -25,8 +26,8 @@ pub(super) const DAMAGED: u32 = u32::MAX;
 /// The name under which events are found that cannot be read: they may have had any topic, and no topic is empty.
 pub(super) const UNREADABLE: &str = "";
 
-const PAGE: usize = 4_096;
-const CONTENTS: usize = PAGE - 4;
+pub(super) const PAGE: usize = 4_096;
+pub(super) const CONTENTS: usize = PAGE - 4;
 const MAGIC: &[u8; 8] = b"TIDINDEX";
 /// The version of an index of a segment with holes: it has the number of each event too.
 const WITH_HOLES: u16 = 2;
@@ -201,7 +202,7 @@ impl MemoryIndex {
     pub(super) fn save(&self, files: &dyn Files, serial: u64, about: &About) -> io::Result<()> {
         let name = index_name(serial);
         let _ = files.remove(&name);
-        let mut pages = PageWriter { file: files.create(&name)?, serial, page: 0, contents: Vec::with_capacity(PAGE), full: Vec::new() };
+        let mut pages = PageWriter::new(files.create(&name)?, serial);
         let [topics, ids] = [&self.topics, &self.ids];
         pages.put(MAGIC)?;
         let version = if self.sequences.is_some() { WITH_HOLES } else { VERSION };
@@ -225,56 +226,6 @@ impl MemoryIndex {
         put_sections(&mut pages, topics)?;
         put_sections(&mut pages, ids)?;
         pages.finish()
-    }
-}
-
-/// Makes pages of what is put into it, and writes them some at a time: an index is not in memory twice.
-struct PageWriter {
-    file: Arc<dyn File>,
-    serial: u64,
-    /// Pages that are full.
-    page: u64,
-    contents: Vec<u8>,
-    /// Those of them that are not written.
-    full: Vec<u8>,
-}
-
-impl PageWriter {
-    /// Bytes of one write.
-    const WRITE: usize = 16 * PAGE;
-
-    fn put(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            let (now, later) = bytes.split_at(bytes.len().min(CONTENTS - self.contents.len()));
-            self.contents.extend(now);
-            bytes = later;
-            if self.contents.len() == CONTENTS {
-                self.end_page()?;
-            }
-        }
-        Ok(())
-    }
-
-    fn end_page(&mut self) -> io::Result<()> {
-        self.contents.resize(CONTENTS, 0);
-        self.full.extend(&self.contents);
-        self.full.extend(page_checksum(self.serial, self.page, &self.contents).to_le_bytes());
-        self.contents.clear();
-        self.page += 1;
-        if self.full.len() >= Self::WRITE { self.write() } else { Ok(()) }
-    }
-
-    fn write(&mut self) -> io::Result<()> {
-        self.file.write_at(&self.full, self.page * PAGE as u64 - self.full.len() as u64)?;
-        self.full.clear();
-        Ok(())
-    }
-
-    fn finish(mut self) -> io::Result<()> {
-        if !self.contents.is_empty() {
-            self.end_page()?;
-        }
-        self.write()
     }
 }
 
@@ -316,7 +267,7 @@ fn put_sections(pages: &mut PageWriter, names: &BTreeMap<Box<str>, Vec<u32>>) ->
     Ok(())
 }
 
-fn page_checksum(serial: u64, page: u64, contents: &[u8]) -> u32 {
+pub(super) fn page_checksum(serial: u64, page: u64, contents: &[u8]) -> u32 {
     let place = crc32c::crc32c_append(crc32c::crc32c(&serial.to_le_bytes()), &page.to_le_bytes());
     crc32c::crc32c_append(place, contents)
 }
