@@ -253,7 +253,7 @@ impl Log {
     }
 
     fn id_at(&self, sequence: u64) -> Option<EventId> {
-        self.get(sequence).map(|record| record.id())
+        self.get(sequence).map(Record::id)
     }
 
     /// Whether something after a place is gone that a reader wants and has not been told of.
@@ -338,7 +338,7 @@ impl EventStore for MemoryStore {
 
     fn append(&self, batch: Vec<Draft>, now: u64) -> StoreFuture<'_, Vec<EventId>> {
         let (records, _left) = self.append_to(&mut self.log(), batch, now);
-        Box::pin(ready(Ok(records.iter().map(|record| record.id()).collect())))
+        Box::pin(ready(Ok(records.iter().map(Record::id).collect())))
     }
 
     fn append_once(&self, batch: Vec<Draft>, key: OnceKey, now: u64) -> StoreFuture<'_, Once> {
@@ -353,7 +353,7 @@ impl EventStore for MemoryStore {
                     let (first, at) = (first.position().sequence, log.accepted_at);
                     log.keys.push(Entry { key, first, at });
                 }
-                Once::Kept(records.iter().map(|record| record.id()).collect())
+                Once::Kept(records.iter().map(Record::id).collect())
             }
         };
         drop(log);
