@@ -10,7 +10,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 use std::{borrow::Cow, fmt};
-use tidings_core::{Event, Topics, limits};
+use tidings_core::{Event, KnownTopics, Topics, limits};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object with `topic` or `topics`, and `data`")]
@@ -53,11 +53,15 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
-/// The topics of the event before: the next one often has the same, and then they are neither checked nor kept again.
-#[derive(Debug, Default)]
-pub(crate) struct Recent(Option<Topics>);
+/// The topics of the event before: the next one often has the same, and then they are neither looked for nor checked.
+#[derive(Debug)]
+pub(crate) struct Recent<'k>(Option<Topics>, &'k KnownTopics);
 
-impl Recent {
+impl<'k> Recent<'k> {
+    pub(crate) fn new(known: &'k KnownTopics) -> Recent<'k> {
+        Recent(None, known)
+    }
+
     fn topics(&mut self, names: &[&str], limit: usize) -> Result<Topics, Problem> {
         if let Some(recent) = &self.0
             && recent.len() == names.len()
@@ -65,18 +69,19 @@ impl Recent {
         {
             return Ok(recent.clone());
         }
-        Ok(self.0.insert(topics(names, limit)?).clone())
+        Ok(self.0.insert(topics(self.1, names, limit)?).clone())
     }
 }
 
 /// Names as the topics of an event, as many as this door allows.
-pub(crate) fn topics(names: &[impl AsRef<str>], limit: usize) -> Result<Topics, Problem> {
-    let Some((canonical, alternates)) = names.split_first() else { return Err(Problem::NoTopic) };
+pub(crate) fn topics(known: &KnownTopics, names: &[impl AsRef<str>], limit: usize) -> Result<Topics, Problem> {
+    if names.is_empty() {
+        return Err(Problem::NoTopic);
+    }
     if names.len() > limit {
         return Err(Problem::TooManyTopics { limit });
     }
-    let canonical = Topics::new(canonical.as_ref())?;
-    Ok(alternates.iter().try_fold(canonical, |topics, name| topics.with(name.as_ref()))?)
+    Ok(known.topics(names)?)
 }
 
 /// An object of strings without escapes, each name at most once: what most publishers send.
@@ -152,7 +157,7 @@ fn plain_len(bytes: &[u8]) -> usize {
 pub(crate) type Borrowed<'a> = Event<Cow<'a, str>>;
 
 /// One event object. `topics_limit` is the number of topics this door allows.
-pub(crate) fn event<'a>(text: &'a str, topics_limit: usize, recent: &mut Recent) -> Result<Borrowed<'a>, Problem> {
+pub(crate) fn event<'a>(text: &'a str, topics_limit: usize, recent: &mut Recent<'_>) -> Result<Borrowed<'a>, Problem> {
     if let Some(Plain { topic: Some(topic), data: Some(data), event_type, id }) = plain(text) {
         let draft = Draft {
             data: data.into(),
@@ -189,15 +194,15 @@ pub(crate) fn event<'a>(text: &'a str, topics_limit: usize, recent: &mut Recent)
 }
 
 /// An array of event objects, or one of them. The flag says which.
-pub(crate) fn one_or_many<'a>(text: &'a str, topics_limit: usize) -> Result<(Vec<Borrowed<'a>>, bool), Problem> {
+pub(crate) fn one_or_many<'a>(text: &'a str, topics_limit: usize, known: &KnownTopics) -> Result<(Vec<Borrowed<'a>>, bool), Problem> {
     if !text.trim_ascii_start().starts_with('[') {
-        return Ok((vec![event(text, topics_limit, &mut Recent::default())?], false));
+        return Ok((vec![event(text, topics_limit, &mut Recent::new(known))?], false));
     }
     let Elements(elements) = serde_json::from_str(text).map_err(in_words)?;
     if elements.len() > limits::BATCH_EVENTS {
         return Err(Problem::TooManyEvents { limit: limits::BATCH_EVENTS });
     }
-    let mut recent = Recent::default();
+    let mut recent = Recent::new(known);
     let number = |(index, element): (usize, &'a RawValue)| {
         event(element.get(), topics_limit, &mut recent).map_err(|problem| Problem::Element { index: index + 1, problem: Box::new(problem) })
     };
@@ -370,7 +375,7 @@ mod tests {
     }
 
     fn parse(text: &str) -> Result<Borrowed<'_>, Problem> {
-        event(text, limits::TOPICS_PER_EVENT, &mut Recent::default())
+        event(text, limits::TOPICS_PER_EVENT, &mut Recent::new(&KnownTopics::default()))
     }
 
     fn data_of(text: &str) -> String {
@@ -541,7 +546,7 @@ mod tests {
     #[test]
     fn arrays() {
         fn many(text: &str) -> Result<(Vec<Borrowed<'_>>, bool), Problem> {
-            one_or_many(text, limits::TOPICS_PER_EVENT)
+            one_or_many(text, limits::TOPICS_PER_EVENT, &KnownTopics::default())
         }
         let one = r#"{"topic":"a","data":1}"#;
         assert!(matches!(many(one), Ok((events, false)) if events.len() == 1));

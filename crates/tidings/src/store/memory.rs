@@ -13,7 +13,7 @@ use std::{
     fmt,
     future::ready,
     ops::Bound,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     time::Instant,
 };
 use tidings_core::{
@@ -41,7 +41,7 @@ struct Log {
     rings: Vec<Ring>,
     latest: Latest,
     /// Those of the latest that have left their rings.
-    beside: BTreeMap<u64, Arc<Record>>,
+    beside: BTreeMap<u64, Record>,
     /// How many events are there that have topics of several classes.
     foreign: usize,
     head: u64,
@@ -107,14 +107,10 @@ impl MemoryStore {
 
     /// Appends under the lock, so that whoever follows gets the batches in the order of the log. The second list is what has left it: to be
     /// dropped without the lock, for it was not looked at for long and takes its time.
-    fn append_to(&self, log: &mut Log, batch: Vec<Draft>, now: u64) -> (Vec<Arc<Record>>, Vec<Arc<Record>>) {
+    fn append_to(&self, log: &mut Log, batch: Vec<Draft>, now: u64) -> (Vec<Record>, Vec<Record>) {
         log.accepted_at = log.accepted_at.max(now);
-        let (mut sequence, accepted_at) = (log.head, log.accepted_at);
-        let seal = |draft: Draft| {
-            sequence += 1;
-            Arc::new(draft.seal(Position { epoch: self.epoch, sequence }, accepted_at))
-        };
-        let records: Vec<Arc<Record>> = batch.into_iter().map(seal).collect();
+        let (first, accepted_at) = (Position { epoch: self.epoch, sequence: log.head + 1 }, log.accepted_at);
+        let records = Record::seal(batch, first, accepted_at);
         let mut left = Vec::new();
         log.push(&records, &mut left);
         log.retain(now, &mut left);
@@ -140,7 +136,7 @@ impl MemoryStore {
 impl Log {
     /// Appends records in order. Of those in a row with the same topics only the last is the topics' newest, both where they come in and
     /// where they leave.
-    fn push(&mut self, records: &[Arc<Record>], gone: &mut Vec<Arc<Record>>) {
+    fn push(&mut self, records: &[Record], gone: &mut Vec<Record>) {
         for run in records.chunk_by(|one, next| one.topics() == next.topics()) {
             let newest = &run[run.len() - 1];
             for topic in newest.topics() {
@@ -181,10 +177,11 @@ impl Log {
     }
 
     /// Some have left the ring of their class, in order.
-    fn leave(&mut self, class: usize, left: &[Arc<Record>]) {
+    fn leave(&mut self, class: usize, left: &[Record]) {
         for (at, old) in left.iter().enumerate() {
             if self.latest.contains(old.position().sequence) {
-                self.beside.insert(old.position().sequence, old.clone());
+                // It stays when those it came with have left.
+                self.beside.insert(old.position().sequence, old.alone());
             } else {
                 let newer = left.get(at + 1).is_some_and(|next| next.topics() == old.topics());
                 self.forget(class, old, newer);
@@ -229,7 +226,7 @@ impl Log {
     }
 
     /// Removes what is too old.
-    fn retain(&mut self, now: u64, gone: &mut Vec<Arc<Record>>) {
+    fn retain(&mut self, now: u64, gone: &mut Vec<Record>) {
         for class in 0..self.rings.len() {
             let Some(age) = self.rings[class].age_ms else { continue };
             let window = &mut self.rings[class].window;
@@ -251,12 +248,12 @@ impl Log {
         first.map(|record| record.position().sequence - 1).min().unwrap_or(self.head)
     }
 
-    fn get(&self, sequence: u64) -> Option<&Arc<Record>> {
+    fn get(&self, sequence: u64) -> Option<&Record> {
         self.rings.iter().find_map(|ring| ring.window.get(sequence)).or_else(|| self.beside.get(&sequence))
     }
 
     fn id_at(&self, sequence: u64) -> Option<EventId> {
-        self.get(sequence).map(|record| record.id())
+        self.get(sequence).map(Record::id)
     }
 
     /// Whether something after a place is gone that a reader wants and has not been told of.
@@ -281,11 +278,11 @@ impl Log {
     }
 }
 
-type Run<'a> = Box<dyn Iterator<Item = &'a Arc<Record>> + 'a>;
+type Run<'a> = Box<dyn Iterator<Item = &'a Record> + 'a>;
 
 /// Several runs in order as one, each with what it gives next.
 struct Merged<'a> {
-    runs: Vec<(&'a Arc<Record>, Run<'a>)>,
+    runs: Vec<(&'a Record, Run<'a>)>,
     descending: bool,
 }
 
@@ -296,10 +293,10 @@ impl<'a> Merged<'a> {
 }
 
 impl<'a> Iterator for Merged<'a> {
-    type Item = &'a Arc<Record>;
+    type Item = &'a Record;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let sequence = |(_, (next, _)): &(usize, &(&Arc<Record>, _))| next.position().sequence;
+        let sequence = |(_, (next, _)): &(usize, &(&Record, _))| next.position().sequence;
         let runs = self.runs.iter().enumerate();
         let (at, _) = if self.descending { runs.max_by_key(sequence) } else { runs.min_by_key(sequence) }?;
         let (next, run) = &mut self.runs[at];
@@ -311,7 +308,7 @@ impl<'a> Iterator for Merged<'a> {
 }
 
 /// A page of what comes, in order.
-fn page<'a>(records: impl Iterator<Item = &'a Arc<Record>>, after: u64, end: u64, filter: &Filter, limits: PageLimits) -> Page {
+fn page<'a>(records: impl Iterator<Item = &'a Record>, after: u64, end: u64, filter: &Filter, limits: PageLimits) -> Page {
     let mut page = Page::new(Vec::new(), after);
     let mut bytes = 0;
     for (scanned, record) in records.take_while(|record| record.position().sequence <= end).enumerate() {
@@ -341,7 +338,7 @@ impl EventStore for MemoryStore {
 
     fn append(&self, batch: Vec<Draft>, now: u64) -> StoreFuture<'_, Vec<EventId>> {
         let (records, _left) = self.append_to(&mut self.log(), batch, now);
-        Box::pin(ready(Ok(records.iter().map(|record| record.id()).collect())))
+        Box::pin(ready(Ok(records.iter().map(Record::id).collect())))
     }
 
     fn append_once(&self, batch: Vec<Draft>, key: OnceKey, now: u64) -> StoreFuture<'_, Once> {
@@ -356,7 +353,7 @@ impl EventStore for MemoryStore {
                     let (first, at) = (first.position().sequence, log.accepted_at);
                     log.keys.push(Entry { key, first, at });
                 }
-                Once::Kept(records.iter().map(|record| record.id()).collect())
+                Once::Kept(records.iter().map(Record::id).collect())
             }
         };
         drop(log);
