@@ -229,6 +229,12 @@ pub const EVICTED_OTHERS: usize = 16;
 /// Bytes a second that are read and written to rewrite segments of the disk log of which retention keeps less than half: a segment takes some
 /// seconds, and a disk that publishers wait for has most of its time for them.
 pub const REWRITTEN_BYTES: u64 = 16 << 20;
+/// What the disk log may take beyond all that its classes may, as a fraction of that, while segments are rewritten in which little is dead: with
+/// none of it each byte that comes back could cost the rewriting of a whole segment.
+pub const LOG_OVER: u64 = 8;
+/// Milliseconds that a publish waits at the most for each new segment of a disk log that takes more than that, so that rewriting keeps up with
+/// publishers. Enough to rewrite many segments; a publisher that waits longer may give up.
+pub const LOG_ROOM_MS: u64 = 5_000;
 /// Bytes of one segment of the disk log, a sixteenth of what is kept: retention removes whole segments.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
 

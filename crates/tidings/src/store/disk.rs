@@ -29,6 +29,9 @@ mod recovery;
 mod rewrite;
 #[cfg(test)]
 mod rewrite_trials;
+mod room;
+#[cfg(test)]
+mod room_trials;
 mod scan;
 mod segment;
 #[cfg(test)]
@@ -181,6 +184,8 @@ fn assemble(files: Arc<dyn Files>, options: DiskOptions, finished: Box<dyn Fn() 
     let durable: Arc<Durable> = Arc::new(durable);
     let keyring = Arc::new(keyring);
     let keeper = Keeper::new(log.clone(), durable.clone(), keyring.clone());
+    let newest = log.view().segments.back().filter(|newest| newest.header.serial & aside::ASIDE == 0).map_or(0, |newest| newest.taken());
+    let taken = log.taken() - newest;
     let writer = Writer {
         log: log.clone(),
         durable,
@@ -195,6 +200,8 @@ fn assemble(files: Arc<dyn Files>, options: DiskOptions, finished: Box<dyn Fn() 
         kept,
         accepted_at,
         refusing: None,
+        taken,
+        patience: Duration::ZERO,
     };
     Ok(Parts { log, writer, keeper, torn })
 }
@@ -221,7 +228,8 @@ impl DiskStore {
             // A keeper that is gone has nothing to do any more.
             let _ = tell.send(());
         });
-        let Parts { log, writer, keeper, torn } = assemble(Arc::new(directory), options, finished).map_err(io)?;
+        let Parts { log, mut writer, keeper, torn } = assemble(Arc::new(directory), options, finished).map_err(io)?;
+        writer.patience = Duration::from_millis(limits::LOG_ROOM_MS);
         let (queue, follower, keyring) = (writer.queue.clone(), writer.follower.clone(), writer.keyring.clone());
         let thread = |name: &str| std::thread::Builder::new().name(name.into());
         let keeper = thread("log-keeper").spawn(move || keeper.run(&told)).map_err(io)?;

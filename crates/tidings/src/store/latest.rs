@@ -48,6 +48,11 @@ impl Latest {
         self.by_sequence.is_empty()
     }
 
+    /// What all of them cost.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     pub(super) fn contains(&self, sequence: u64) -> bool {
         self.by_sequence.contains_key(&sequence)
     }

@@ -129,6 +129,8 @@ fn copy(
         kept: 0,
         accepted_at: 0,
         refusing: None,
+        taken: 0,
+        patience: std::time::Duration::ZERO,
     };
     let filter = Filter::new(Matchers::all(), &Grant::full());
     let (mut after, head) = old.extent();

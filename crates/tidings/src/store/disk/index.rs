@@ -318,6 +318,8 @@ pub(super) struct FileIndex {
     /// By which its pages are known: an index that was made again is another one.
     number: u64,
     pub(super) about: About,
+    /// Bytes of its file.
+    pub(super) len: u64,
     has_holes: bool,
     parts: [Part; 2],
 }
@@ -363,7 +365,7 @@ impl FileIndex {
             return Err(invalid("an index that is cut off"));
         }
         static OPENED: AtomicU64 = AtomicU64::new(0);
-        Ok(FileIndex { serial, number: OPENED.fetch_add(1, Ordering::Relaxed), about, has_holes, parts })
+        Ok(FileIndex { serial, number: OPENED.fetch_add(1, Ordering::Relaxed), about, len, has_holes, parts })
     }
 
     /// For the length of one question: readers never keep a file open that retention may remove.

@@ -9,6 +9,7 @@ use super::{
     index::{DAMAGED, Index, MemoryIndex},
     ledger::Ledger,
     places::trying_again,
+    room::Room,
     segment::{self, Candidates, Kept, Place, Segment, candidates, fetch},
 };
 use crate::store::{
@@ -41,6 +42,7 @@ pub(super) struct Log {
     /// What was removed of each class, by audience (N-14).
     gone: Mutex<Vec<Gone>>,
     pub(super) rewritten: RewrittenTotals,
+    pub(super) room: Room,
 }
 
 /// What rewriting has done since the start.
@@ -110,7 +112,7 @@ pub(super) struct Sight {
 impl Log {
     pub(super) fn new(files: Arc<Cached>, epoch: Epoch, rules: Rules, view: View, latest: Latest, gone: Vec<Gone>) -> Log {
         let (view, latest, gone) = (Mutex::new(view), Mutex::new(latest), Mutex::new(gone));
-        let log = Log { files, epoch, rules, view, latest, gone, rewritten: RewrittenTotals::default() };
+        let log = Log { files, epoch, rules, view, latest, gone, rewritten: RewrittenTotals::default(), room: Room::default() };
         log.view().ledger.trim(log.rules.classes());
         log
     }

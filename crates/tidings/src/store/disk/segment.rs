@@ -22,6 +22,8 @@ const CHUNK: u64 = 128 << 10;
 const NEAR: u32 = 4_096;
 /// Read of an event whose length is not known yet: twice what the one before it had, within these bounds.
 const GUESS: (u64, u64) = (256, 2_048);
+/// A rewritten segment of no more bytes has no index on disk.
+const SMALL: u64 = 1 << 10;
 /// A question that concerns more names than these is answered by looking at every event.
 const LISTS: usize = 256;
 /// So is one for which more names than these would have to be looked at.
@@ -53,6 +55,17 @@ impl Segment {
     /// Bytes of its file.
     pub(super) fn file_len(&self) -> u64 {
         self.len + if self.header.rewritten.is_some() { 0 } else { FOOTER as u64 }
+    }
+
+    /// Whether so little is left of it that its index would take more: that is made again at a start, and stays in memory.
+    pub(super) fn is_small(&self) -> bool {
+        self.header.rewritten.is_some() && self.len <= SMALL
+    }
+
+    /// Bytes of all its files but that of its keys.
+    pub(super) fn taken(&self) -> u64 {
+        let index = if let Kept::File(index) = self.kept() { index.len } else { 0 };
+        self.file_len() + index
     }
 
     pub(super) fn kept(&self) -> Kept {

@@ -168,6 +168,9 @@ pub(super) struct Writer {
     pub(super) accepted_at: u64,
     /// After a failure: when a new file is tried, and what publishers are told until then.
     pub(super) refusing: Option<(Instant, StoreError)>,
+    /// What the log took when the last segment was begun, and how long the next one waits for room.
+    pub(super) taken: u64,
+    pub(super) patience: Duration,
 }
 
 /// The file being written.
@@ -353,7 +356,11 @@ impl Writer {
             let reserved = self.given + events + BLOCK;
             self.durable.update(|state| state.reserved = reserved)?;
         }
-        if self.file.is_none() { self.begin() } else { Ok(()) }
+        if self.file.is_some() {
+            return Ok(());
+        }
+        self.taken = self.log.wait_for_room(self.taken, self.patience);
+        self.begin()
     }
 
     fn begin(&mut self) -> io::Result<()> {
