@@ -151,6 +151,10 @@ pub const LOG_OPEN_FILES: usize = 128;
 /// Checked pages of indexes kept for the next reader, 2 MiB: the places that readers of a hundred segments ask for.
 pub const INDEX_PAGES: usize = 512;
 
+/// Bytes of stored events that lie apart from each other, kept for the next reader: each of them is a read, and they are what a rare topic
+/// has. A hundred events of some thirty such topics.
+pub const APART_BYTES: usize = 1 << 20;
+
 /// Events a shard takes at once.
 pub const TAKEN_EVENTS: usize = 1_024;
 /// Bytes a shard takes at once (one event may exceed it alone).
@@ -186,6 +190,8 @@ pub const SHARD_LEAD: (usize, usize) = (2, 5);
 pub const SHARD_LEAD_MS: u64 = 5_000;
 /// Page requests of one shard under way at once: pages are at most [`PAGE_BYTES`], so this bounds the memory of a reconnect storm.
 pub const PAGES_IN_FLIGHT: usize = 64;
+/// Pages that a shard is given out of the store's memory in one turn; each takes some tens of microseconds, and others wait meanwhile.
+pub const PAGES_AT_ONCE: usize = 16;
 /// Bytes of events in one page (one event may exceed it alone).
 pub const PAGE_BYTES: usize = 256 << 10;
 /// Events in one page.

@@ -40,8 +40,18 @@ use tidings_core::{
 use tokio::sync::oneshot;
 use words::Words;
 
-/// Reads a page for somebody behind; from what, is the hub's to know.
-pub(crate) type ReadPage = dyn Fn(PageRequest) -> Pin<Box<dyn Future<Output = Result<Page, PageFailed>> + Send>> + Send + Sync;
+/// Reads a page for somebody behind; from what, is the hub's to know. Says whether the page may be given at once.
+pub(crate) type ReadPage = dyn Fn(PageRequest, bool) -> Reading + Send + Sync;
+
+/// A page that is asked for.
+pub(crate) enum Reading {
+    /// It is here.
+    AtHand(Page),
+    /// It is read by a thread that may wait for a disk.
+    Elsewhere(Box<dyn FnOnce() -> Result<Page, PageFailed> + Send>),
+    /// It is read by a task.
+    Later(Pin<Box<dyn Future<Output = Result<Page, PageFailed>> + Send>>),
+}
 
 /// Where shards take new events from.
 pub(crate) trait Source: Send + Sync {

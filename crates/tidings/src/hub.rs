@@ -15,7 +15,7 @@ mod tests;
 use crate::{
     Config, EventBody, EventStore, EventStream, KeyWindow, MemoryStore, Once, StoreError,
     auth::Guard,
-    delivery::{Arrival, Clock, Delivery, ReadPage, Ticket},
+    delivery::{Arrival, Clock, Delivery, ReadPage, Reading, Ticket},
     replay::Replay,
     telemetry::{Accepted, Counters, Snapshot},
 };
@@ -157,9 +157,16 @@ impl HubBuilder {
             shard_configs.push(shard_config(&config, ids, &*store, getrandom::u64().map_err(random)?));
         }
         let replay = Arc::new(Replay::new(store.clone()));
-        let read: Arc<ReadPage> = Arc::new(move |request| {
+        let read: Arc<ReadPage> = Arc::new(move |request, at_once| {
+            let at_hand = if at_once { replay.at_hand(&request) } else { None };
+            if let Some(page) = at_hand {
+                return Reading::AtHand(page);
+            }
+            if let Some(job) = replay.elsewhere(&request) {
+                return Reading::Elsewhere(Box::new(job));
+            }
             let replay = replay.clone();
-            Box::pin(async move { replay.page(&request).await })
+            Reading::Later(Box::pin(async move { replay.page(&request).await }))
         });
         let (events, bytes) = log.lead();
         let lag = ((events / limits::SLEEPING_LAG) as u64, (bytes / limits::SLEEPING_LAG) as u64);

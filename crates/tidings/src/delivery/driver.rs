@@ -4,7 +4,7 @@
 //! It decides nothing about who gets what.
 
 use super::{
-    Clock, ReadPage, Source,
+    Clock, ReadPage, Reading, Source,
     body::Mailbox,
     connection::{Connection, Heard, SCRAP, Socket, Written},
     guest::{Arrival, Guests},
@@ -324,11 +324,26 @@ impl Driver {
                 break;
             }
         }
+        let mut at_once = limits::PAGES_AT_ONCE;
         while let Some(request) = turn.shard.poll_page_request() {
             let (id, shared) = (request.id, self.shared.clone());
-            let answer = Answer { shared, incarnation: turn.incarnation, id, page: Err(PageFailed) };
-            let read = (self.read)(request);
-            self.runtime.spawn(async move { answer.give(read.await) });
+            let reading = (self.read)(request, at_once > 0);
+            let answer = || Answer { shared, incarnation: turn.incarnation, id, page: Err(PageFailed) };
+            match reading {
+                Reading::AtHand(page) => {
+                    at_once -= 1;
+                    turn.shard.handle_page(id, Ok(page));
+                }
+                // From here to that thread and back: every hand-over more would wait for one more thread to wake.
+                Reading::Elsewhere(job) => {
+                    let answer = answer();
+                    self.runtime.spawn_blocking(move || answer.give(job()));
+                }
+                Reading::Later(read) => {
+                    let answer = answer();
+                    self.runtime.spawn(async move { answer.give(read.await) });
+                }
+            }
         }
         // A page that somebody else is reading already may have made its reader ready.
         more |= !self.transmit(turn, now, &mut transmits);

@@ -3,6 +3,7 @@
 //!
 //! Here its parts are joined: the writer and the keeper, a thread each, and the log that readers see.
 
+mod apart;
 mod aside;
 #[cfg(test)]
 mod bad_days;
@@ -33,6 +34,7 @@ mod room;
 #[cfg(test)]
 mod room_trials;
 mod scan;
+mod sections;
 mod segment;
 #[cfg(test)]
 mod simulated;
@@ -43,7 +45,7 @@ mod trials;
 mod verify;
 mod writer;
 
-use super::{Bounds, EventStore, Follower, KeyWindow, Once, OnceKey, PageLimits, Promises, StoreError, StoreFuture, StoreReport};
+use super::{Bounds, EventStore, Follower, KeyWindow, Once, OnceKey, PageJob, PageLimits, Promises, StoreError, StoreFuture, StoreReport};
 use crate::PrefixRule;
 use cached::Cached;
 pub use directory::{LogDirectory, LogReport, MissingReport, NewEpoch, SegmentReport};
@@ -321,6 +323,18 @@ impl EventStore for DiskStore {
     ) -> StoreFuture<'a, Page> {
         let (filter, known) = (filter.clone(), known.to_vec());
         self.read(move |log| log.read_beyond(after, up_to, &filter, &known, limits))
+    }
+
+    fn read_at_hand(&self, after: u64, up_to: u64, filter: &Filter, limits: PageLimits) -> Option<Page> {
+        self.log.read_at_hand(after, up_to, filter, limits)
+    }
+
+    fn read_elsewhere(&self, after: u64, up_to: u64, filter: Arc<Filter>, known: Option<Floors>, limits: PageLimits) -> Option<PageJob> {
+        let log = self.log.clone();
+        Some(Box::new(move || {
+            let page = log.read_beyond(after, up_to, &filter, known.as_deref().unwrap_or_default(), limits);
+            page.map_err(|error| store_error(&error))
+        }))
     }
 
     fn keeps_latest(&self, asked: &Matchers) -> bool {

@@ -19,7 +19,7 @@ use tidings_core::{Key, Matchers, Record, Topic, TopicMatcher};
 /// Bytes of one read. Large enough that the call costs nothing per event, small enough for a thousand readers.
 const CHUNK: u64 = 128 << 10;
 /// Wanted events this near to each other are read at once.
-const NEAR: u32 = 4_096;
+pub(super) const NEAR: u32 = 4_096;
 /// Read of an event whose length is not known yet: twice what the one before it had, within these bounds.
 const GUESS: (u64, u64) = (256, 2_048);
 /// A rewritten segment of no more bytes has no index on disk.
@@ -80,7 +80,7 @@ impl Segment {
     pub(super) fn ask<T>(&self, files: &Cached, question: impl Fn(&dyn Index) -> io::Result<T>) -> io::Result<T> {
         let asked = match self.kept() {
             Kept::Memory(index) => return question(&*index),
-            Kept::File(index) => index.reader(files).and_then(|reader| question(&reader)),
+            Kept::File(index) => question(&index.reader(files)),
         };
         match asked {
             Err(error) if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::NotFound) => {
