@@ -238,7 +238,7 @@ impl Server {
                         break;
                     }
                     // Whatever is taken from the queue here is served by the next turn of this loop: to drop it would reset its client.
-                    next = listener.accept_now().await;
+                    next = listener.accept_now();
                 }
                 if !fresh.is_empty() {
                     connections.spawn(First::of(fresh));

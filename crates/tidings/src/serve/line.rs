@@ -43,7 +43,7 @@ impl Listener {
 
     /// A connection that waits to be accepted, if there is one.
     #[cfg(unix)]
-    pub(super) async fn accept_now(&self) -> Option<io::Result<(Line, SocketAddr)>> {
+    pub(super) fn accept_now(&self) -> Option<io::Result<(Line, SocketAddr)>> {
         match self.bare.accept() {
             // The next wait finds nothing either, and only then begins.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
@@ -53,14 +53,13 @@ impl Listener {
 
     /// A connection that waits to be accepted, if there is one.
     #[cfg(not(unix))]
-    pub(super) async fn accept_now(&self) -> Option<io::Result<(Line, SocketAddr)>> {
-        std::future::poll_fn(|cx| {
-            std::task::Poll::Ready(match self.watched.poll_accept(cx) {
-                std::task::Poll::Ready(accepted) => Some(accepted.map(|(stream, peer)| (Line::watched_already(stream), peer))),
-                std::task::Poll::Pending => None,
-            })
-        })
-        .await
+    pub(super) fn accept_now(&self) -> Option<io::Result<(Line, SocketAddr)>> {
+        use std::task::{Context, Poll, Waker};
+        // Nobody has to be woken: the next wait asks for that.
+        match self.watched.poll_accept(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(accepted) => Some(accepted.map(|(stream, peer)| (Line::watched_already(stream), peer))),
+            Poll::Pending => None,
+        }
     }
 }
 
