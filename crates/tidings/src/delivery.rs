@@ -22,6 +22,8 @@ pub use body::{Aborted, EventBody};
 pub(crate) use connection::{Door, Socket};
 pub(crate) use guest::{Arrival, Guest};
 pub use stream::EventStream;
+#[cfg(feature = "server")]
+pub(crate) use ticket::Ring;
 pub(crate) use ticket::{MayDetach, Ticket};
 
 use driver::{Command, Driver, Shared};

@@ -119,6 +119,13 @@ impl Shared {
 
     /// False if the shard has stopped: then a body is broken off, and whoever waits for an answer sees that there is none.
     pub(super) fn send(&self, command: Command) -> bool {
+        let taken = self.put(command);
+        self.wake();
+        taken
+    }
+
+    /// The same without waking the shard, which is left to the caller.
+    pub(super) fn put(&self, command: Command) -> bool {
         let refused = {
             let mut commands = lock(&self.commands);
             if commands.closed {
@@ -128,12 +135,11 @@ impl Shared {
                 None
             }
         };
-        self.wake();
         refused.map(refuse).is_none()
     }
 
     /// Something was handed over.
-    fn wake(&self) {
+    pub(super) fn wake(&self) {
         self.wake_if(|| true);
     }
 
