@@ -14,7 +14,7 @@ pub use disk::{
 pub use keys::{KeyWindow, Once, OnceKey};
 pub use memory::MemoryStore;
 
-use std::{fmt, pin::Pin};
+use std::{fmt, pin::Pin, sync::Arc};
 use tidings_core::{
     Draft, Epoch, EventId, Filter, GapReason, Matchers, Position, Record, Topic,
     shard::{Floors, Page},

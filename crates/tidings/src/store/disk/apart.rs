@@ -11,7 +11,7 @@ use super::{
 use std::{
     collections::{HashMap, VecDeque},
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 use tidings_core::{Record, limits};
 
@@ -24,7 +24,7 @@ pub(super) struct Records(Mutex<Held>);
 
 #[derive(Debug, Default)]
 struct Held {
-    records: HashMap<Name, Arc<Record>>,
+    records: HashMap<Name, Record>,
     /// In the order in which they came.
     names: VecDeque<Name>,
     /// What all of them cost.
@@ -44,7 +44,7 @@ impl Records {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, name: Name, record: &Arc<Record>) {
+    fn put(&self, name: Name, record: &Record) {
         let cost = cost(record);
         // One large event would push out very many.
         if cost > limits::APART_BYTES / 64 {
@@ -79,12 +79,12 @@ pub(super) fn fetch_apart(
     files: &Cached,
     place: Place,
     events: &[(u64, u32)],
-    mut take: impl FnMut(u64, Option<Arc<Record>>) -> bool,
+    mut take: impl FnMut(u64, Option<Record>) -> bool,
 ) -> io::Result<()> {
     let near = |at: usize| matches!(events[at..], [(_, one), (_, next), ..] if one == DAMAGED || next == DAMAGED || next - one <= NEAR);
     let apart = |at: usize| events[at].1 != DAMAGED && !near(at) && (at == 0 || !near(at - 1));
     let name = |at: usize| (place.header.serial, events[at].0);
-    let known: Vec<Option<Arc<Record>>> = {
+    let known: Vec<Option<Record>> = {
         let mut held = None;
         let mut get = |at| held.get_or_insert_with(|| files.records.held()).records.get(&name(at)).cloned();
         (0..events.len()).map(|at| if apart(at) { get(at) } else { None }).collect()
@@ -98,7 +98,6 @@ pub(super) fn fetch_apart(
         }
         let end = (at..events.len()).find(|&next| known[next].is_some()).unwrap_or(events.len());
         fetch(files, place, &events[at..end], |sequence, record| {
-            let record = record.map(Arc::new);
             if let Some(record) = record.as_ref().filter(|_| apart(at)) {
                 files.records.put(name(at), record);
             }
