@@ -118,7 +118,9 @@ impl MemoryStore {
         let mut left = Vec::new();
         log.push(&records, &mut left);
         log.retain(now, &mut left);
-        log.told = Some((now, Instant::now()));
+        // Where nothing ages, nobody looks at the clock.
+        let ages = log.rings.iter().any(|ring| ring.age_ms.is_some() && !ring.window.is_empty());
+        log.told = ages.then(|| (now, Instant::now()));
         log.keys.forget(accepted_at);
         if let Some(follower) = self.follower.get() {
             follower(&records);
@@ -176,49 +178,62 @@ impl Log {
         latest.push(rules, record, |sequence, _| gone.extend(beside.remove(&sequence)));
         for old in gone {
             let class = self.rules.class_of(old.topics());
-            self.forget(class, &old, false);
+            self.forget(class, &[old]);
         }
     }
 
     /// Some have left the ring of their class, in order.
     fn leave(&mut self, class: usize, left: &[Arc<Record>]) {
-        for (at, old) in left.iter().enumerate() {
+        if self.latest.is_empty() {
+            // Of those in a row with one audience it is enough to remember the last.
+            let alike = |one: &Arc<Record>, next: &Arc<Record>| one.topics() == next.topics() && one.is_private() == next.is_private();
+            for run in left.chunk_by(alike) {
+                self.forget(class, run);
+            }
+            return;
+        }
+        for old in left {
             if self.latest.contains(old.position().sequence) {
                 self.beside.insert(old.position().sequence, old.clone());
             } else {
-                let newer = left.get(at + 1).is_some_and(|next| next.topics() == old.topics());
-                self.forget(class, old, newer);
+                self.forget(class, std::slice::from_ref(old));
             }
         }
     }
 
-    /// One is gone for good; or it is known that there is a newer one with the same topics.
-    fn forget(&mut self, class: usize, old: &Record, newer: bool) {
+    /// A run with one audience is gone for good.
+    fn forget(&mut self, class: usize, run: &[Arc<Record>]) {
+        let Some(newest) = run.last() else { return };
         let ring = &mut self.rings[class];
-        ring.gone.push(&self.rules, class, old);
-        ring.gone_at = ring.gone_at.max(old.accepted_at());
-        let sequence = old.position().sequence;
-        if let Some(id) = old.publisher_id()
-            && let Some(places) = self.ids.get_mut(id)
-        {
-            if let Ok(at) = places.binary_search(&sequence) {
-                places.remove(at);
-            }
-            if places.is_empty() {
-                self.ids.remove(id);
-            }
+        ring.gone.push(&self.rules, class, newest);
+        ring.gone_at = ring.gone_at.max(newest.accepted_at());
+        if !self.ids.is_empty() {
+            run.iter().for_each(|old| self.forget_id(old));
         }
         let among_others = self.foreign > 0 || !self.beside.is_empty();
-        if self.rules.is_foreign(class, old.topics()) {
-            self.foreign -= 1;
+        if self.rules.is_foreign(class, newest.topics()) {
+            self.foreign -= run.len();
         }
-        for topic in old.topics().iter().filter(|_| !newer) {
-            if self.topics.get(topic) == Some(&sequence) {
+        for topic in newest.topics() {
+            if self.topics.get(topic) == Some(&newest.position().sequence) {
                 // Older ones can only be there where events of several classes share a topic, or some are kept longer than others.
                 match among_others.then(|| self.newest_with(topic)).flatten() {
                     Some(older) => drop(self.topics.insert(topic.clone(), older)),
                     None => drop(self.topics.remove(topic)),
                 }
+            }
+        }
+    }
+
+    fn forget_id(&mut self, old: &Record) {
+        if let Some(id) = old.publisher_id()
+            && let Some(places) = self.ids.get_mut(id)
+        {
+            if let Ok(at) = places.binary_search(&old.position().sequence) {
+                places.remove(at);
+            }
+            if places.is_empty() {
+                self.ids.remove(id);
             }
         }
     }
