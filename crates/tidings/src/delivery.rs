@@ -46,7 +46,7 @@ pub(crate) type ReadPage = dyn Fn(PageRequest) -> Pin<Box<dyn Future<Output = Re
 /// Where shards take new events from.
 pub(crate) trait Source: Send + Sync {
     /// Appends the next records after a sequence to a list, bounded, and returns their cost; `None` if that place is lost.
-    fn pull(&self, after: u64, batch: &mut Vec<Arc<Record>>) -> Option<u64>;
+    fn pull(&self, after: u64, batch: &mut Vec<Record>) -> Option<u64>;
 
     /// The newest sequence, and the cost of everything up to it.
     fn head(&self) -> (u64, u64);
@@ -81,7 +81,7 @@ impl Clock {
 }
 
 /// Records in a row with the same topics.
-fn runs(records: &[Arc<Record>]) -> impl Iterator<Item = &[Arc<Record>]> {
+fn runs(records: &[Record]) -> impl Iterator<Item = &[Record]> {
     records.chunk_by(|one, next| one.topics() == next.topics())
 }
 
@@ -121,7 +121,7 @@ impl Delivery {
     ///
     /// A shard that sleeps with an old tail costs nobody anything, for nobody there wants what it has not taken; but publishers wait for
     /// it when it is too far behind, so it is woken long before.
-    pub(crate) fn wake(&self, records: &[Arc<Record>]) {
+    pub(crate) fn wake(&self, records: &[Record]) {
         let (head, total) = self.source.progress();
         for shard in self.shards.0.iter() {
             shard.wake_if(|| {

@@ -410,13 +410,13 @@ impl Granted {
 
     /// Publishes one event.
     pub async fn publish(&self, event: Event) -> Result<EventId, PublishError> {
-        let ids = self.publish_as(vec![event], None).await?;
+        let ids = self.publish_as(vec![event.sharing(self.hub.known_topics())], None).await?;
         ids.into_iter().next().ok_or(PublishError::Store(StoreError::Unavailable("the store gave no id".into())))
     }
 
     /// Publishes several as one append: all or none.
     pub async fn publish_batch(&self, events: Vec<Event>) -> Result<Vec<EventId>, PublishError> {
-        self.publish_as(events, None).await
+        self.publish_as(events.into_iter().map(|event| event.sharing(self.hub.known_topics())).collect(), None).await
     }
 
     pub(crate) async fn publish_as<D: AsRef<str>>(

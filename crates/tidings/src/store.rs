@@ -14,7 +14,7 @@ pub use disk::{
 pub use keys::{KeyWindow, Once, OnceKey};
 pub use memory::MemoryStore;
 
-use std::{fmt, pin::Pin, sync::Arc};
+use std::{fmt, pin::Pin};
 use tidings_core::{
     Draft, Epoch, EventId, Filter, GapReason, Matchers, Position, Record, Topic,
     shard::{Floors, Page},
@@ -24,7 +24,7 @@ use tidings_core::{
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// Is handed every record once the store's promise for it is kept: in order, without a hole, never from two threads at once.
-pub type Follower = Box<dyn Fn(&[Arc<Record>]) + Send + Sync>;
+pub type Follower = Box<dyn Fn(&[Record]) + Send + Sync>;
 
 /// Why a store could not do what it was asked.
 #[derive(Clone, Debug, thiserror::Error)]

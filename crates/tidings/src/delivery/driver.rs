@@ -200,7 +200,7 @@ struct Turn {
     signals: Vec<(Incarnated, Signal)>,
     /// Where goes what clients send.
     scrap: Box<[u8; SCRAP]>,
-    batch: Vec<Arc<Record>>,
+    batch: Vec<Record>,
     /// Which of the shards that stood here in turn: late pages of an earlier one are not this one's.
     incarnation: u64,
     /// Counted by earlier ones.

@@ -13,7 +13,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 use std::{borrow::Cow, fmt};
-use tidings_core::{Event, Topics, limits};
+use tidings_core::{Event, KnownTopics, Topics, limits};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object with `topic` or `topics`, and `data`")]
@@ -56,11 +56,15 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
-/// The topics of the event before: the next one often has the same, and then they are neither checked nor kept again.
-#[derive(Debug, Default)]
-pub(crate) struct Recent(Option<Topics>);
+/// The topics of the event before: the next one often has the same, and then they are neither looked for nor checked.
+#[derive(Debug)]
+pub(crate) struct Recent<'k>(Option<Topics>, &'k KnownTopics);
 
-impl Recent {
+impl<'k> Recent<'k> {
+    pub(crate) fn new(known: &'k KnownTopics) -> Recent<'k> {
+        Recent(None, known)
+    }
+
     fn topics(&mut self, names: &[&str], limit: usize) -> Result<Topics, Problem> {
         if let Some(recent) = &self.0
             && recent.len() == names.len()
@@ -68,18 +72,19 @@ impl Recent {
         {
             return Ok(recent.clone());
         }
-        Ok(self.0.insert(topics(names, limit)?).clone())
+        Ok(self.0.insert(topics(self.1, names, limit)?).clone())
     }
 }
 
 /// Names as the topics of an event, as many as this door allows.
-pub(crate) fn topics(names: &[impl AsRef<str>], limit: usize) -> Result<Topics, Problem> {
-    let Some((canonical, alternates)) = names.split_first() else { return Err(Problem::NoTopic) };
+pub(crate) fn topics(known: &KnownTopics, names: &[impl AsRef<str>], limit: usize) -> Result<Topics, Problem> {
+    if names.is_empty() {
+        return Err(Problem::NoTopic);
+    }
     if names.len() > limit {
         return Err(Problem::TooManyTopics { limit });
     }
-    let canonical = Topics::new(canonical.as_ref())?;
-    Ok(alternates.iter().try_fold(canonical, |topics, name| topics.with(name.as_ref()))?)
+    Ok(known.topics(names)?)
 }
 
 /// An event whose data lies in the text it was read from, unless that has escapes.
@@ -90,7 +95,7 @@ impl<'a> Plain<'a> {
         self.topic.is_some() && self.data.is_some()
     }
 
-    fn into_event(self, topics_limit: usize, recent: &mut Recent) -> Result<Borrowed<'a>, Problem> {
+    fn into_event(self, topics_limit: usize, recent: &mut Recent<'_>) -> Result<Borrowed<'a>, Problem> {
         let topics = recent.topics(self.topic.as_slice(), topics_limit)?;
         let mut event = Event::with_data(topics, Cow::Borrowed(self.data.unwrap_or_default()))?;
         if let Some(event_type) = self.event_type {
@@ -105,7 +110,11 @@ impl<'a> Plain<'a> {
 
 /// The event object of the first of several lines, and the length of that line without its end; `None` leaves it to [`event`].
 #[inline]
-pub(crate) fn first_line<'a>(lines: &'a str, topics_limit: usize, recent: &mut Recent) -> Option<(Result<Borrowed<'a>, Problem>, usize)> {
+pub(crate) fn first_line<'a>(
+    lines: &'a str,
+    topics_limit: usize,
+    recent: &mut Recent<'_>,
+) -> Option<(Result<Borrowed<'a>, Problem>, usize)> {
     let (plain, end) = plain(lines)?;
     let len = match lines.as_bytes()[end..] {
         [b'\n', ..] => end,
@@ -116,7 +125,7 @@ pub(crate) fn first_line<'a>(lines: &'a str, topics_limit: usize, recent: &mut R
 }
 
 /// One event object. `topics_limit` is the number of topics this door allows.
-pub(crate) fn event<'a>(text: &'a str, topics_limit: usize, recent: &mut Recent) -> Result<Borrowed<'a>, Problem> {
+pub(crate) fn event<'a>(text: &'a str, topics_limit: usize, recent: &mut Recent<'_>) -> Result<Borrowed<'a>, Problem> {
     if let Some(plain) = plain_alone(text).filter(Plain::is_whole) {
         return plain.into_event(topics_limit, recent);
     }
@@ -147,15 +156,15 @@ pub(crate) fn event<'a>(text: &'a str, topics_limit: usize, recent: &mut Recent)
 }
 
 /// An array of event objects, or one of them. The flag says which.
-pub(crate) fn one_or_many<'a>(text: &'a str, topics_limit: usize) -> Result<(Vec<Borrowed<'a>>, bool), Problem> {
+pub(crate) fn one_or_many<'a>(text: &'a str, topics_limit: usize, known: &KnownTopics) -> Result<(Vec<Borrowed<'a>>, bool), Problem> {
     if !text.trim_ascii_start().starts_with('[') {
-        return Ok((vec![event(text, topics_limit, &mut Recent::default())?], false));
+        return Ok((vec![event(text, topics_limit, &mut Recent::new(known))?], false));
     }
     let Elements(elements) = serde_json::from_str(text).map_err(in_words)?;
     if elements.len() > limits::BATCH_EVENTS {
         return Err(Problem::TooManyEvents { limit: limits::BATCH_EVENTS });
     }
-    let mut recent = Recent::default();
+    let mut recent = Recent::new(known);
     let number = |(index, element): (usize, &'a RawValue)| {
         event(element.get(), topics_limit, &mut recent).map_err(|problem| Problem::Element { index: index + 1, problem: Box::new(problem) })
     };
@@ -328,7 +337,7 @@ mod tests {
     }
 
     fn parse(text: &str) -> Result<Borrowed<'_>, Problem> {
-        event(text, limits::TOPICS_PER_EVENT, &mut Recent::default())
+        event(text, limits::TOPICS_PER_EVENT, &mut Recent::new(&KnownTopics::default()))
     }
 
     fn data_of(text: &str) -> String {
@@ -385,7 +394,7 @@ mod tests {
     #[test]
     fn first_lines() {
         fn read(lines: &str) -> Option<(bool, usize)> {
-            first_line(lines, limits::TOPICS_PER_EVENT, &mut Recent::default()).map(|(event, len)| (event.is_ok(), len))
+            first_line(lines, limits::TOPICS_PER_EVENT, &mut Recent::new(&KnownTopics::default())).map(|(event, len)| (event.is_ok(), len))
         }
         let one = r#"{"topic":"a","data":"d"}"#;
         for (end, expected) in [
@@ -506,7 +515,7 @@ mod tests {
     #[test]
     fn arrays() {
         fn many(text: &str) -> Result<(Vec<Borrowed<'_>>, bool), Problem> {
-            one_or_many(text, limits::TOPICS_PER_EVENT)
+            one_or_many(text, limits::TOPICS_PER_EVENT, &KnownTopics::default())
         }
         let one = r#"{"topic":"a","data":1}"#;
         assert!(matches!(many(one), Ok((events, false)) if events.len() == 1));

@@ -65,14 +65,7 @@ fn plain_len(bytes: &[u8]) -> usize {
     const EACH: u64 = 0x0101_0101_0101_0101;
     let stops = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
     let mut at = 0;
-    // Compilers look at all of a block at once.
-    for block in bytes.as_chunks::<32>().0 {
-        if block.iter().fold(false, |found, &byte| found | stops(byte)) {
-            break;
-        }
-        at += block.len();
-    }
-    for word in bytes[at..].as_chunks::<8>().0 {
+    for word in bytes.as_chunks::<8>().0 {
         let word = u64::from_le_bytes(*word);
         // With one bit turned over, `"` lies just above the control characters and nothing between them. What is below a number has borrowed
         // from its highest bit; that marks the next byte too, perhaps, but none before.
@@ -91,7 +84,7 @@ fn plain_len(bytes: &[u8]) -> usize {
 mod tests {
     use super::*;
 
-    /// Each byte at each place of a block and a word, and behind the last one.
+    /// Each byte at each place of a word, and behind the last one.
     #[test]
     fn lengths_of_strings() {
         for byte in 0..=u8::MAX {

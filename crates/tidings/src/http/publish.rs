@@ -32,7 +32,7 @@ pub(crate) async fn publish(hub: &Granted, parts: &Parts, topic: Option<&str>, b
         Some(topic) => {
             let (topics, draft) = parse_query(decode_path(topic)?, query)?;
             let draft = read_data(config, body, draft).await?;
-            let event = draft.into_event(json::topics(&topics, config.topics_per_event)?)?;
+            let event = draft.into_event(json::topics(hub.hub().known_topics(), &topics, config.topics_per_event)?)?;
             text_of(&hub.publish_as(vec![event], key.as_ref()).await?)
         }
         None => {
@@ -43,7 +43,7 @@ pub(crate) async fn publish(hub: &Granted, parts: &Parts, topic: Option<&str>, b
                 Some("application/json") => {
                     let limit = config.publish_body;
                     let text = text(body.all(limit, || Problem::BodyTooLong { limit }).await?)?;
-                    let (events, _) = json::one_or_many(&text, config.topics_per_event)?;
+                    let (events, _) = json::one_or_many(&text, config.topics_per_event, hub.hub().known_topics())?;
                     if events.is_empty() { Vec::new() } else { text_of(&hub.publish_as(events, key.as_ref()).await?) }
                 }
                 // Its lines are appended as they come, so there is no one answer that could be given again.
@@ -158,7 +158,7 @@ struct Lines<'a> {
     rest: Vec<u8>,
     /// The number of the line looked at, from 1.
     line: u64,
-    recent: Recent,
+    recent: Recent<'a>,
     /// Ids of what is kept.
     ids: Vec<u8>,
     /// Bytes of ids with those of what is pending.
@@ -193,7 +193,8 @@ struct Whole<'l> {
 
 impl<'a> Lines<'a> {
     fn new(hub: &'a Granted, config: &'a Config) -> Self {
-        Lines { hub, config, rest: Vec::new(), line: 0, recent: Recent::default(), ids: Vec::new(), answer_len: 0 }
+        let recent = Recent::new(hub.hub().known_topics());
+        Lines { hub, config, rest: Vec::new(), line: 0, recent, ids: Vec::new(), answer_len: 0 }
     }
 
     async fn run(mut self, mut body: Reader) -> Result<Vec<u8>, Problem> {

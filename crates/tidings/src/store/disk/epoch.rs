@@ -153,7 +153,7 @@ fn copy(
 }
 
 /// As if they were published now, at the time at which they were.
-fn append(writer: &mut Writer, records: &[Arc<Record>]) -> io::Result<()> {
+fn append(writer: &mut Writer, records: &[Record]) -> io::Result<()> {
     let (mut group, mut answers) = (Vec::new(), Vec::new());
     for run in records.chunk_by(|one, next| one.accepted_at() == next.accepted_at()) {
         let (answer, answered) = oneshot::channel();

@@ -172,7 +172,7 @@ impl Log {
     }
 
     /// Shows what was appended to the active segment.
-    pub(super) fn show(&self, records: &[Arc<Record>], offsets: &[u32], len: u64) {
+    pub(super) fn show(&self, records: &[Record], offsets: &[u32], len: u64) {
         let view = &mut *self.view();
         if let (Some(active), Some(last)) = (&mut view.active, records.last()) {
             let mut latest = self.rules.has_latest().then(|| self.latest());
@@ -281,7 +281,7 @@ impl Log {
                     if !full {
                         bytes += cost;
                         match record {
-                            Some(record) => page.records.push(Arc::new(record)),
+                            Some(record) => page.records.push(record),
                             None => page.lost = Some(GapReason::Damaged),
                         }
                         page.covered_through = sequence;
@@ -360,7 +360,7 @@ impl Log {
                             return false;
                         }
                         bytes += record.cost();
-                        page.records.push(Arc::new(record));
+                        page.records.push(record);
                     }
                     Some(_) => {}
                 }
