@@ -44,11 +44,11 @@ impl Window {
 
     /// Appends a record, which must come after the head, and hands over what no longer fits. The newest record always stays.
     pub fn push(&mut self, record: Record, mut evicted: impl FnMut(Record)) {
-        let sequence = record.position().sequence;
+        let (sequence, cost) = (record.position().sequence, record.cost());
         debug_assert!(sequence > self.head, "records come in order");
         self.head = sequence;
-        self.bytes += record.cost();
-        self.total += record.cost() as u64;
+        self.bytes += cost;
+        self.total += cost as u64;
         if self.entries.len() == self.entries.capacity() {
             // One more than may stay. Twice as much would be room that nothing ever uses.
             let most = self.max_events.saturating_add(1) - self.entries.len();

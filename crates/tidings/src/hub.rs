@@ -463,7 +463,10 @@ impl Granted {
         }
         let (max_events, max_bytes) = inner.log.lead();
         let key = key.map(|key| key.digest(&self.scope, &events));
-        let drafts: Vec<Draft> = Record::drafts(events).into_iter().map(|draft| draft.with_ids(inner.ids)).collect();
+        let mut drafts = Record::drafts(events);
+        if inner.ids.is_opaque() {
+            drafts = drafts.into_iter().map(|draft| draft.with_ids(inner.ids)).collect();
+        }
         let cost: usize = drafts.iter().map(Draft::cost).sum();
         if drafts.len() > 1 && (drafts.len() > max_events || cost > max_bytes) {
             return Err(PublishError::BatchTooLarge { events: max_events, bytes: max_bytes });

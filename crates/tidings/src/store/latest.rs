@@ -43,7 +43,6 @@ impl Latest {
         Latest { by_sequence, by_kind, by_name, bytes: 0, max_events, max_bytes, warned: false }
     }
 
-    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.by_sequence.is_empty()
     }
