@@ -132,7 +132,7 @@ pub const LAG_BYTES: u64 = 16 << 20;
 pub const LAG_EVENTS: u64 = 100_000;
 /// The same in milliseconds; N-40.
 pub const LAG_MS: u64 = 60_000;
-/// Bytes of encoded events kept in memory; N-40.
+/// Bytes of memory that events kept there may take, with everything that belongs to them; N-40.
 pub const WINDOW_BYTES: usize = 64 << 20;
 /// Events kept in memory; N-40.
 pub const WINDOW_EVENTS: usize = 100_000;

@@ -307,7 +307,7 @@ impl fmt::Debug for Record {
             .field("publisher_id", &self.publisher_id())
             .field("private", &self.is_private())
             .field("data", &self.data())
-            .field("views", &&views[..1 + usize::from(self.has_two_views())])
+            .field("views", &&views[..=usize::from(self.has_two_views())])
             .finish()
     }
 }

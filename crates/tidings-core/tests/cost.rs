@@ -189,7 +189,9 @@ fn window_of(count: usize, append: usize, mut drafts: impl FnMut(usize, usize) -
         for from in (0..count).step_by(append) {
             let records = Record::seal(drafts(from, append), Position { epoch: Epoch(1), sequence: sequence + 1 }, 0);
             sequence += records.len() as u64;
-            records.into_iter().for_each(|record| window.push(record, drop));
+            for record in records {
+                window.push(record, drop);
+            }
         }
     });
     (window, counted.bytes_current as u64)

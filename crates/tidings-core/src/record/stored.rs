@@ -90,7 +90,7 @@ impl Record {
         }
         topics.count();
         let frame = Frame { at: at as u32, flags: flags & (PRIVATE | NAMED) | OWN_TOPICS, ..frame };
-        let part = Part { topics: topics, frame };
+        let part = Part { topics, frame };
         let Position { epoch, sequence: first } = position;
         let extra = block_cost(bytes.len()) as u32;
         let block = Block { bytes, parts: Parts::One(part), second, first, accepted_at, epoch, extra };

@@ -79,7 +79,7 @@ impl Log {
     /// The id of the newest event, if it came since the hub was started.
     pub(super) fn newest_id(&self) -> Option<EventId> {
         let window = self.window();
-        window.get(window.head()).map(|record| record.id())
+        window.get(window.head()).map(Record::id)
     }
 
     /// Appends what a store has kept.

@@ -157,7 +157,7 @@ fn append(writer: &mut Writer, records: &[Record]) -> io::Result<()> {
     let (mut group, mut answers) = (Vec::new(), Vec::new());
     for run in records.chunk_by(|one, next| one.accepted_at() == next.accepted_at()) {
         let (answer, answered) = oneshot::channel();
-        let drafts = run.iter().map(|record| record.redraft()).collect();
+        let drafts = run.iter().map(Record::redraft).collect();
         group.push(Waiting { drafts, key: None, now: run[0].accepted_at(), answer });
         answers.push(answered);
     }

@@ -267,7 +267,7 @@ impl Writer {
                 if let Some(follower) = self.follower.get() {
                     follower(&records);
                 }
-                let mut ids = records.iter().map(|record| record.id());
+                let mut ids = records.iter().map(Record::id);
                 // Whoever waited may be gone; the event is kept all the same.
                 for Asked { answer, count, same, other } in asked {
                     let ids: Vec<EventId> = ids.by_ref().take(count).collect();
