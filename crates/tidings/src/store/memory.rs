@@ -209,7 +209,9 @@ impl Log {
         ring.gone.push(&self.rules, class, newest);
         ring.gone_at = ring.gone_at.max(newest.accepted_at());
         if !self.ids.is_empty() {
-            run.iter().for_each(|old| self.forget_id(old));
+            for old in run {
+                self.forget_id(old);
+            }
         }
         let among_others = self.foreign > 0 || !self.beside.is_empty();
         if self.rules.is_foreign(class, newest.topics()) {
