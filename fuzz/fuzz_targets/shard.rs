@@ -93,7 +93,7 @@ struct Reader {
 struct World {
     shard: Shard,
     now: Millis,
-    log: Vec<Arc<Record>>,
+    log: Vec<Record>,
     /// Records the shard has taken.
     fed: usize,
     /// Everything up to this sequence was removed from the store.
@@ -135,7 +135,7 @@ impl World {
                 }
                 let event = if private { event.private() } else { event };
                 let position = Position { epoch: EPOCH, sequence: self.head() + 1 + u64::from(skip % 4) };
-                self.log.push(Arc::new(Record::draft(event).seal(position, self.now.0)));
+                self.log.push(Record::draft(event).seal(position, self.now.0));
             }
             Operation::Batch(records) => self.feed(records.into()),
             Operation::Write { turns, taken } => {
@@ -246,7 +246,7 @@ impl World {
             return;
         }
         let wanted = |record: &Record| request.filter.wants_record(record);
-        let sequence = |record: &Arc<Record>| record.position().sequence;
+        let sequence = |record: &Record| record.position().sequence;
         let asked: Vec<_> = self.log.iter().filter(|r| sequence(r) > request.after && sequence(r) <= request.up_to).collect();
         let lost = asked.iter().any(|record| sequence(record) <= self.floor && wanted(record));
         let kept: Vec<_> = asked.into_iter().filter(|record| sequence(record) > self.floor).collect();
@@ -311,7 +311,7 @@ impl World {
 
 impl Reader {
     /// Reads what the connection took; the sequence up to which it was served. `whole`: nothing may be cut.
-    fn check(&self, log: &[Arc<Record>], whole: bool) -> u64 {
+    fn check(&self, log: &[Record], whole: bool) -> u64 {
         let (stream, rest) = match self.key.framing {
             Framing::Plain => (self.taken.clone(), &[][..]),
             Framing::Chunked => unchunk(&self.taken),
@@ -326,14 +326,14 @@ impl Reader {
             match item {
                 Item::Message(message) if message.event_type == wire::GAP_TYPE => {
                     let to = Position::parse(&message.id).expect("a gap has a minted id").sequence;
-                    let missed = |record: &&Arc<Record>| cursor < record.position().sequence && record.position().sequence <= to;
+                    let missed = |record: &&Record| cursor < record.position().sequence && record.position().sequence <= to;
                     let lost = log.iter().filter(missed).any(|record| self.key.filter.wants_record(record));
                     assert!(to >= cursor && (lost || std::mem::take(&mut may_be_told)), "a gap where nothing is missing");
                     cursor = to;
                 }
                 Item::Message(message) => {
                     let sequence = Position::parse(&message.id).expect("a minted id").sequence;
-                    let wanted = |record: &&Arc<Record>| record.position().sequence > cursor && self.key.filter.wants_record(record);
+                    let wanted = |record: &&Record| record.position().sequence > cursor && self.key.filter.wants_record(record);
                     let next = log.iter().find(wanted).expect("an event of the log");
                     assert_eq!(sequence, next.position().sequence, "exactly the next one");
                     assert_eq!(message.data, next.data());
@@ -344,7 +344,7 @@ impl Reader {
                 }
                 Item::Cursor(id) => {
                     let to = Position::parse(&id).expect("a minted id").sequence;
-                    let passed = |record: &&Arc<Record>| cursor < record.position().sequence && record.position().sequence <= to;
+                    let passed = |record: &&Record| cursor < record.position().sequence && record.position().sequence <= to;
                     let lost = log.iter().filter(passed).any(|record| self.key.filter.wants_record(record));
                     assert!(to >= cursor && !lost, "the cursor moved over an event that was not written");
                     cursor = to;

@@ -54,7 +54,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for sequence in 1..=events {
         // Each event is for one of ten, whether there are more or not.
         let event = Event::new(&format!("https://example.com/users/{:05}/messages/1", sequence % 10), "x")?;
-        let record = Arc::new(Record::draft(event).seal(Position { epoch: Epoch(1), sequence }, 0));
+        let record = Record::draft(event).seal(Position { epoch: Epoch(1), sequence }, 0);
         shard.handle_batch(&[record]);
         written += write_all(&mut shard);
     }

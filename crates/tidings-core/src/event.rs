@@ -3,8 +3,7 @@
 //!
 //! It does not know how an event is written on the wire, nor which place in the log it gets.
 
-use crate::{Topic, limits, text, topic::TopicError};
-use std::{ops::Deref, sync::Arc};
+use crate::{KnownTopics, Topic, Topics, limits, text, topic::TopicError};
 
 /// Something published: one or more topics, data, and optionally a type, an id, a reconnection time and the private flag.
 ///
@@ -26,42 +25,6 @@ pub struct Event<D = String> {
     id: Option<Box<str>>,
     retry: Option<u32>,
     private: bool,
-}
-
-/// The topics of an event, shared by all events that have the same: the first is the canonical one. Never empty, without repeats, at most
-/// [`limits::TOPICS_PER_EVENT_MAX`].
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Topics(Arc<[Topic]>);
-
-impl Topics {
-    /// Topics that were those of an event before.
-    pub(crate) fn stored(topics: Arc<[Topic]>) -> Topics {
-        Topics(topics)
-    }
-
-    /// One topic.
-    pub fn new(topic: &str) -> Result<Topics, EventError> {
-        Ok(Topics([Topic::parse(topic)?].into()))
-    }
-
-    /// One more topic, unless it is there.
-    pub fn with(self, topic: &str) -> Result<Topics, EventError> {
-        if self.0.len() == limits::TOPICS_PER_EVENT_MAX {
-            return Err(EventError::TooManyTopics);
-        }
-        let topic = Topic::parse(topic)?;
-        if self.0.contains(&topic) {
-            return Ok(self);
-        }
-        Ok(Topics(self.0.iter().cloned().chain([topic]).collect()))
-    }
-}
-
-impl Deref for Topics {
-    type Target = [Topic];
-    fn deref(&self) -> &[Topic] {
-        &self.0
-    }
 }
 
 /// Why something is not an event. Texts tell the publisher what to change.
@@ -212,6 +175,12 @@ impl<D: AsRef<str>> Event<D> {
         Event { private: true, ..self }
     }
 
+    /// Lets it share its topics with events that came before.
+    #[must_use]
+    pub fn sharing(self, known: &KnownTopics) -> Self {
+        Event { topics: known.same(self.topics), ..self }
+    }
+
     /// The topics; the first is the canonical one. Never empty, without repeats.
     pub fn topics(&self) -> &[Topic] {
         &self.topics
@@ -242,8 +211,8 @@ impl<D: AsRef<str>> Event<D> {
         self.private
     }
 
-    pub(crate) fn into_parts(self) -> (Topics, Option<Box<str>>, Option<Box<str>>) {
-        (self.topics, self.event_type, self.id)
+    pub(crate) fn into_topics(self) -> Topics {
+        self.topics
     }
 }
 

@@ -34,7 +34,7 @@ impl Grant {
 
     /// Open access: publish anything, receive what is public. Private events go to nobody without a grant of their own (N-32).
     pub fn open() -> Self {
-        Grant { read_private: Matchers::none(), ..Grant::full() }
+        Grant { publish: Matchers::all(), read_public: true, read_private: Matchers::none(), expires_at: None }
     }
 
     /// Receive what is public, publish nothing.

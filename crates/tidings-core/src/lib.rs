@@ -24,10 +24,11 @@ pub mod shard;
 mod template;
 mod text;
 mod topic;
+mod topics;
 mod window;
 pub mod wire;
 
-pub use event::{Event, EventError, Topics};
+pub use event::{Event, EventError};
 pub use feed::{FeedKey, Filter};
 pub use grant::Grant;
 pub use ids::IdForm;
@@ -38,6 +39,7 @@ pub use position::{Epoch, EventId, Position};
 pub use record::{Draft, Record, View};
 pub use routes::found_by_index;
 pub use topic::{Topic, TopicError};
+pub use topics::{KnownTopics, Topics};
 pub use window::{Evicted, Window};
 pub use wire::{Framing, GapReason};
 

@@ -132,7 +132,7 @@ pub const LAG_BYTES: u64 = 16 << 20;
 pub const LAG_EVENTS: u64 = 100_000;
 /// The same in milliseconds; N-40.
 pub const LAG_MS: u64 = 60_000;
-/// Bytes of encoded events kept in memory; N-40.
+/// Bytes of memory that events kept there may take, with everything that belongs to them; N-40.
 pub const WINDOW_BYTES: usize = 64 << 20;
 /// Events kept in memory; N-40.
 pub const WINDOW_EVENTS: usize = 100_000;
@@ -150,6 +150,10 @@ pub const STORE_QUEUE_BYTES: usize = 64 << 20;
 pub const LOG_OPEN_FILES: usize = 128;
 /// Checked pages of indexes kept for the next reader, 2 MiB: the places that readers of a hundred segments ask for.
 pub const INDEX_PAGES: usize = 512;
+
+/// Bytes of stored events that lie apart from each other, kept for the next reader: each of them is a read, and they are what a rare topic
+/// has. A hundred events of some thirty such topics.
+pub const APART_BYTES: usize = 1 << 20;
 
 /// Events a shard takes at once.
 pub const TAKEN_EVENTS: usize = 1_024;
@@ -186,6 +190,8 @@ pub const SHARD_LEAD: (usize, usize) = (2, 5);
 pub const SHARD_LEAD_MS: u64 = 5_000;
 /// Page requests of one shard under way at once: pages are at most [`PAGE_BYTES`], so this bounds the memory of a reconnect storm.
 pub const PAGES_IN_FLIGHT: usize = 64;
+/// Pages that a shard is given out of the store's memory in one turn; each takes some tens of microseconds, and others wait meanwhile.
+pub const PAGES_AT_ONCE: usize = 16;
 /// Bytes of events in one page (one event may exceed it alone).
 pub const PAGE_BYTES: usize = 256 << 10;
 /// Events in one page.
@@ -229,6 +235,12 @@ pub const EVICTED_OTHERS: usize = 16;
 /// Bytes a second that are read and written to rewrite segments of the disk log of which retention keeps less than half: a segment takes some
 /// seconds, and a disk that publishers wait for has most of its time for them.
 pub const REWRITTEN_BYTES: u64 = 16 << 20;
+/// What the disk log may take beyond all that its classes may, as a fraction of that, while segments are rewritten in which little is dead: with
+/// none of it each byte that comes back could cost the rewriting of a whole segment.
+pub const LOG_OVER: u64 = 8;
+/// Milliseconds that a publish waits at the most for each new segment of a disk log that takes more than that, so that rewriting keeps up with
+/// publishers. Enough to rewrite many segments; a publisher that waits longer may give up.
+pub const LOG_ROOM_MS: u64 = 5_000;
 /// Bytes of one segment of the disk log, a sixteenth of what is kept: retention removes whole segments.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
 

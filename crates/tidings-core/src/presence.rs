@@ -112,8 +112,8 @@ impl ActiveSubscription {
     pub fn draft(&self, active: bool) -> Draft {
         let written = self.written();
         let paths = [View::First, View::Second].map(|view| written.path(view));
-        let topics: Arc<[Topic]> = [Topic::stored(&paths[0]), Topic::stored(&paths[1])].into();
-        let event = |event_type, data| Event::of_hub(Topics::stored(topics.clone()), event_type, data);
+        let topics = Topics::stored(paths.iter().map(|path| Topic::stored(path))).expect("two");
+        let event = |event_type, data| Event::of_hub(topics.clone(), event_type, data);
         let first = event(Some(EVENT_TYPE), format!("{{{}}}", written.members(View::First, &paths[0], active)));
         let second = event(None, format!("{{{CONTEXT},{}}}", written.members(View::Second, &paths[1], active)));
         Draft::in_two_views(first, &second)
@@ -211,7 +211,7 @@ fn may_match(matcher: &TopicMatcher) -> bool {
 
 /// What stands for all events about subscriptions where it is remembered who may have missed something.
 pub(crate) fn audience() -> &'static Topics {
-    static AUDIENCE: LazyLock<Topics> = LazyLock::new(|| Topics::stored([Topic::stored(PATH)].into()));
+    static AUDIENCE: LazyLock<Topics> = LazyLock::new(|| Topics::stored([Topic::stored(PATH)].into_iter()).expect("one"));
     &AUDIENCE
 }
 

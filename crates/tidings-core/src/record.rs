@@ -2,41 +2,50 @@
 //!
 //! It knows what was stored, not who wants it.
 
+mod block;
+mod seal;
 mod stored;
 
 use crate::{
     Event, EventId, IdForm, Position, Topic, Topics, limits,
-    wire::{Encoded, Framing, Shape},
+    topics::allocated,
+    wire::{Framing, Shape},
 };
+use block::{Block, OWN_TOPICS, Part, Parts};
+pub(crate) use block::{Frame, NAMED, PRIVATE};
 use bytes::{Bytes, BytesMut};
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt, sync::Arc};
 
 /// An encoded event that has no position yet: what a store is asked to append.
 #[derive(Debug)]
 pub struct Draft {
-    topics: Topics,
-    event_type: Option<Box<str>>,
-    id: Option<Box<str>>,
-    private: bool,
-    cost: u32,
-    encoded: Encoded,
-    second: Option<Box<Encoded>>,
+    /// Its frame, and behind it that of its second view.
+    bytes: BytesMut,
+    part: Part,
+    second: Option<Box<Frame>>,
+    /// What its buffer costs beside its own bytes, if it is the first one in it. The others follow it.
+    extra: u32,
     ids: IdForm,
 }
 
 impl Draft {
     /// Gives it its place, writing the minted id into the bytes where the publisher gave none. `accepted_at` is in milliseconds since 1970.
-    pub fn seal(self, position: Position, accepted_at: u64) -> Record {
-        Record {
-            position,
-            accepted_at,
-            topics: self.topics,
-            event_type: self.event_type,
-            id: self.id,
-            private: self.private,
-            cost: self.cost,
-            wire: Wire::seal(self.encoded, position, self.ids),
-            second: self.second.map(|encoded| Box::new(Wire::seal(*encoded, position, self.ids))),
+    /// What is appended together is sealed together, by [`Record::seal`]: it takes less memory then.
+    pub fn seal(mut self, position: Position, accepted_at: u64) -> Record {
+        self.write_id(position);
+        let Draft { bytes, part, second, extra, .. } = self;
+        let Position { epoch, sequence: first } = position;
+        let block = Block { bytes: bytes.freeze(), parts: Parts::One(part), second, first, accepted_at, epoch, extra };
+        Record { block: Arc::new(block), index: 0 }
+    }
+
+    fn write_id(&mut self, position: Position) {
+        if self.part.frame.flags & NAMED == 0 {
+            let id = self.ids.bytes(position);
+            for frame in [Some(&self.part.frame), self.second.as_deref()].into_iter().flatten() {
+                let at = frame.at as usize + frame.id_at();
+                self.bytes[at..at + Position::ID_LEN].copy_from_slice(&id);
+            }
         }
     }
 
@@ -48,41 +57,42 @@ impl Draft {
 
     /// The topics; the first is the canonical one.
     pub fn topics(&self) -> &[Topic] {
-        &self.topics
+        &self.part.topics
     }
 
     /// The publisher's id, if it gave one.
     pub fn id(&self) -> Option<&str> {
-        self.id.as_deref()
+        self.part.frame.given_id(&self.bytes[..self.part.frame.len as usize])
     }
 
     /// The id it has at a position: the publisher's, or the one minted there.
     pub fn event_id(&self, position: Position) -> EventId {
-        self.id.as_deref().map_or_else(|| self.ids.id(position), EventId::given)
+        self.id().map_or_else(|| self.ids.id(position), EventId::given)
     }
 
-    /// Bytes it will cost while it is kept; see [`Record::cost`].
+    /// Bytes of memory that it will take at the most while it is kept; see [`Record::cost`].
     pub fn cost(&self) -> usize {
-        self.cost as usize
+        cost(&self.part, self.second.as_deref(), self.extra)
     }
 
-    fn new<D: AsRef<str>>(event: Event<D>, shape: &Shape, bytes: BytesMut) -> Draft {
-        let encoded = shape.encode(&event, bytes);
-        let private = event.is_private();
-        let (topics, event_type, id) = event.into_parts();
-        let cost = cost(encoded.bytes.len(), None, &topics) as u32;
-        Draft { topics, event_type, id, private, cost, encoded, second: None, ids: IdForm::PLAIN }
+    /// Encodes into a buffer with room for just this.
+    fn new<D: AsRef<str>>(event: Event<D>, shape: &Shape, mut bytes: BytesMut, extra: usize) -> Draft {
+        let mut frame = shape.encode(&event, &mut bytes);
+        let topics = event.into_topics();
+        if topics.count() {
+            frame.flags |= OWN_TOPICS;
+        }
+        Draft { bytes, part: Part { topics, frame }, second: None, extra: extra as u32, ids: IdForm::PLAIN }
     }
 
     /// An event of the hub's own in two views, whose topics are the one of the first view and the one of the second (M-405).
     pub(crate) fn in_two_views(first: Event, second: &Event) -> Draft {
         debug_assert_eq!(first.topics().len(), 2, "one topic for each view");
-        let encode = |event: &Event, shape: &Shape| shape.encode(event, BytesMut::with_capacity(shape.len()));
-        let shape = Shape::of(&first);
-        let second = encode(second, &Shape::of(second));
-        let draft = Draft::new(first, &shape, BytesMut::with_capacity(shape.len()));
-        let cost = cost(draft.encoded.bytes.len(), Some(second.bytes.len()), &draft.topics) as u32;
-        Draft { cost, second: Some(Box::new(second)), ..draft }
+        let shapes = [Shape::of(&first), Shape::of(second)];
+        let len = shapes[0].len() + shapes[1].len();
+        let mut draft = Draft::new(first, &shapes[0], BytesMut::with_capacity(len), block::block_cost(len));
+        draft.second = Some(Box::new(shapes[1].encode(second, &mut draft.bytes)));
+        draft
     }
 }
 
@@ -96,157 +106,118 @@ pub enum View {
     Second,
 }
 
-/// An event's bytes, and where its parts are in them.
-#[derive(Debug)]
-struct Wire {
-    bytes: Bytes,
-    start: u32,
-    data_start: u32,
-    data_end: u32,
-    data_lines: u32,
-}
-
-impl Wire {
-    fn seal(mut encoded: Encoded, position: Position, ids: IdForm) -> Wire {
-        if let Some(at) = encoded.id_at {
-            let at = at as usize;
-            encoded.bytes[at..at + Position::ID_LEN].copy_from_slice(&ids.bytes(position));
-        }
-        let Encoded { bytes, start, data_start, data_end, data_lines, .. } = encoded;
-        Wire { bytes: bytes.freeze(), start, data_start, data_end, data_lines }
-    }
-
-    /// The id is the last line: after the data, and before the blank line and the end of the chunk.
-    fn id_at(&self) -> usize {
-        self.data_end as usize + "\nid: ".len()
-    }
-
-    /// The same without its place; `minted` if the id in it is the log's.
-    fn unseal(&self, minted: bool) -> Encoded {
-        let Wire { start, data_start, data_end, data_lines, .. } = *self;
-        let id_at = minted.then(|| self.id_at() as u32);
-        Encoded { bytes: BytesMut::from(&self.bytes[..]), start, data_start, data_end, data_lines, id_at }
-    }
-
-    fn data(&self) -> Cow<'_, str> {
-        let text = String::from_utf8_lossy(&self.bytes[self.data_start as usize..self.data_end as usize]);
-        if self.data_lines == 1 { text } else { text.replace("\ndata: ", "\n").into() }
-    }
-
-    fn framed(&self, framing: Framing) -> &[u8] {
-        match framing {
-            Framing::Chunked => &self.bytes,
-            Framing::Plain => &self.bytes[self.start as usize..self.bytes.len() - 2],
-        }
-    }
-
-    fn shared(&self, framing: Framing) -> Bytes {
-        match framing {
-            Framing::Chunked => self.bytes.clone(),
-            Framing::Plain => self.bytes.slice(self.start as usize..self.bytes.len() - 2),
-        }
-    }
-}
-
-/// One event of the log.
-#[derive(Debug)]
+/// One event of the log. Clones share it, and events of one append share their buffer and what else they have in common.
+#[derive(Clone)]
 pub struct Record {
-    position: Position,
-    accepted_at: u64,
-    topics: Topics,
-    event_type: Option<Box<str>>,
-    id: Option<Box<str>>,
-    private: bool,
-    cost: u32,
-    wire: Wire,
-    second: Option<Box<Wire>>,
+    block: Arc<Block>,
+    index: u32,
 }
-
-// A second view costs those who have none a pointer.
-#[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<Record>() <= 128 + 8);
 
 impl Record {
     /// Encodes an event. Costly work belongs here, before the store's lock is taken.
     pub fn draft<D: AsRef<str>>(event: Event<D>) -> Draft {
         let shape = Shape::of(&event);
-        let bytes = BytesMut::with_capacity(shape.len());
-        Draft::new(event, &shape, bytes)
+        let len = shape.len();
+        Draft::new(event, &shape, BytesMut::with_capacity(len), block::block_cost(len))
     }
 
     /// Encodes the events of one append. Small ones share buffers of at most [`limits::SHARED_BUFFER`] bytes.
     pub fn drafts<D: AsRef<str>>(events: Vec<Event<D>>) -> Vec<Draft> {
         let shapes: Vec<Shape> = events.iter().map(Shape::of).collect();
-        let mut drafts = Vec::with_capacity(events.len());
+        let mut drafts: Vec<Draft> = Vec::with_capacity(events.len());
         let mut buffer = BytesMut::new();
         for (at, event) in events.into_iter().enumerate() {
+            let mut extra = 0;
             if buffer.capacity() < shapes[at].len() {
-                buffer = BytesMut::with_capacity(buffer_len(&shapes[at..]));
+                let len = buffer_len(&shapes[at..]);
+                buffer = BytesMut::with_capacity(len);
+                extra = block::block_cost(len);
             }
             let alone = buffer.capacity() == shapes[at].len();
             let rest = if alone { BytesMut::new() } else { buffer.split_off(shapes[at].len()) };
-            drafts.push(Draft::new(event, &shapes[at], buffer));
+            drafts.push(Draft::new(event, &shapes[at], buffer, extra));
             buffer = rest;
         }
         drafts
     }
 
+    fn part(&self) -> &Part {
+        self.block.parts.get(self.index)
+    }
+
+    fn frame(&self, view: View) -> &Frame {
+        match view {
+            View::First => &self.part().frame,
+            View::Second => self.second().unwrap_or(&self.part().frame),
+        }
+    }
+
+    fn second(&self) -> Option<&Frame> {
+        self.block.second.as_deref()
+    }
+
+    /// Its bytes in the first view.
+    fn bytes(&self) -> &[u8] {
+        self.block.bytes_of(&self.part().frame)
+    }
+
     pub(crate) fn shared_topics(&self) -> &Topics {
-        &self.topics
+        &self.part().topics
     }
 
     /// Its place in the log.
     pub fn position(&self) -> Position {
-        self.position
+        Position { epoch: self.block.epoch, sequence: self.block.first + u64::from(self.index) }
     }
 
     /// When the store accepted it, in milliseconds since 1970; never earlier than its predecessor.
     pub fn accepted_at(&self) -> u64 {
-        self.accepted_at
+        self.block.accepted_at
     }
 
     /// The topics; the first is the canonical one. With two views those of both.
     pub fn topics(&self) -> &[Topic] {
-        &self.topics
+        &self.part().topics
     }
 
     /// The type, if it has one; in the first view.
     pub fn event_type(&self) -> Option<&str> {
-        self.event_type.as_deref()
+        self.part().frame.event_type(self.bytes())
     }
 
     /// The publisher's id, if it gave one.
     pub fn publisher_id(&self) -> Option<&str> {
-        self.id.as_deref()
+        self.part().frame.given_id(self.bytes())
     }
 
     /// The id on the wire: the publisher's, or the minted one.
     pub fn id(&self) -> EventId {
-        let at = self.wire.id_at();
-        let minted = || self.wire.bytes.get(at..at + Position::ID_LEN).and_then(|id| id.try_into().ok());
+        let frame = &self.part().frame;
         // In the form it was minted in, whatever that of the hub is now.
-        self.id.as_deref().map_or_else(|| minted().map_or_else(|| self.position.into(), EventId::minted), EventId::given)
+        let minted = || frame.id(self.bytes()).try_into().ok().map_or_else(|| self.position().into(), EventId::minted);
+        frame.given_id(self.bytes()).map_or_else(minted, EventId::given)
     }
 
     /// Whether only readers with a grant may have it.
     pub fn is_private(&self) -> bool {
-        self.private
+        self.part().frame.flags & PRIVATE != 0
     }
 
     /// The data as readers get it: line ends are LF. Of the first view.
     pub fn data(&self) -> Cow<'_, str> {
-        self.wire.data()
+        self.part().frame.data(self.bytes())
     }
 
     /// Whether it has no data.
     pub fn is_empty(&self) -> bool {
-        self.wire.data_start == self.wire.data_end
+        let frame = &self.part().frame;
+        u32::from(frame.data_start) == frame.data_end
     }
 
     /// The reconnection time that it tells its readers, in milliseconds, if it does.
     pub fn retry(&self) -> Option<u32> {
-        let Wire { bytes, start, data_start, .. } = &self.wire;
-        let before_data = bytes.get(*start as usize..*data_start as usize - "data: ".len())?;
+        let Frame { start, data_start, .. } = self.part().frame;
+        let before_data = self.bytes().get(start.into()..usize::from(data_start).saturating_sub("data: ".len()))?;
         let mut lines = before_data.split(|&byte| byte == b'\n');
         let digits = lines.find_map(|line| line.strip_prefix(b"retry: "))?;
         std::str::from_utf8(digits).ok()?.parse().ok()
@@ -254,68 +225,112 @@ impl Record {
 
     /// The same event for a place in another log.
     pub fn redraft(&self) -> Draft {
-        let Record { cost, private, .. } = *self;
-        let (topics, event_type, id) = (self.topics.clone(), self.event_type.clone(), self.id.clone());
-        let encoded = self.wire.unseal(id.is_none());
-        let second = self.second.as_ref().map(|wire| Box::new(wire.unseal(id.is_none())));
-        Draft { topics, event_type, id, private, cost, encoded, second, ids: IdForm::PLAIN }
+        let (bytes, first, second) = self.copied();
+        let extra = block::block_cost(bytes.len()) as u32;
+        let part = Part { topics: self.part().topics.clone(), frame: first };
+        Draft { bytes, part, second: second.map(Box::new), extra, ids: IdForm::PLAIN }
+    }
+
+    /// The same record in a buffer of its own, for who keeps it longer than those it came with.
+    #[must_use]
+    pub fn alone(&self) -> Record {
+        let Block { first, accepted_at, epoch, .. } = *self.block;
+        let (bytes, frame, second) = self.copied();
+        let (extra, second) = (block::block_cost(bytes.len()) as u32, second.map(Box::new));
+        let parts = Parts::One(Part { topics: self.part().topics.clone(), frame });
+        let block = Block { bytes: bytes.freeze(), parts, second, first: first + u64::from(self.index), accepted_at, epoch, extra };
+        Record { block: Arc::new(block), index: 0 }
+    }
+
+    /// Its bytes, and where they are then.
+    fn copied(&self) -> (BytesMut, Frame, Option<Frame>) {
+        let (first, second) = (self.part().frame, self.second());
+        let mut bytes = BytesMut::with_capacity(first.len as usize + second.map_or(0, |second| second.len as usize));
+        bytes.extend_from_slice(self.bytes());
+        let second = second.map(|second| {
+            bytes.extend_from_slice(self.block.bytes_of(second));
+            second.moved_to(first.len as usize)
+        });
+        let flags = first.flags & !OWN_TOPICS;
+        (bytes, Frame { flags, ..first.moved_to(0) }, second)
     }
 
     /// Its bytes on a connection, in the first view.
     pub fn wire(&self, framing: Framing) -> &[u8] {
-        self.wire.framed(framing)
+        self.wire_in(View::First, framing)
     }
 
     /// Its bytes on a connection in one of its views; the first where there is no second.
     pub fn wire_in(&self, view: View, framing: Framing) -> &[u8] {
-        self.encoded(view).framed(framing)
+        let frame = self.frame(view);
+        &self.block.bytes_of(frame)[frame.framed(framing)]
     }
 
     /// The same, sharing the buffer.
     pub fn wire_shared(&self, view: View, framing: Framing) -> Bytes {
-        self.encoded(view).shared(framing)
+        let frame = self.frame(view);
+        let (range, at) = (frame.framed(framing), frame.at as usize);
+        self.block.bytes.slice(at + range.start..at + range.end)
     }
 
     /// Whether it has a second view.
     pub fn has_two_views(&self) -> bool {
-        self.second.is_some()
+        self.block.second.is_some()
     }
 
     /// The topics of one of its views; those of an event with one view are all in the first.
     pub fn topics_in(&self, view: View) -> &[Topic] {
-        match (view, &self.second) {
-            (View::First, None) => &self.topics,
-            (View::First, Some(_)) => &self.topics[..1],
-            (View::Second, _) => &self.topics[1..],
+        match (view, self.has_two_views()) {
+            (View::First, false) => self.topics(),
+            (View::First, true) => &self.topics()[..1],
+            (View::Second, _) => &self.topics()[1..],
         }
     }
 
-    fn encoded(&self, view: View) -> &Wire {
-        match (view, &self.second) {
-            (View::Second, Some(second)) => second,
-            _ => &self.wire,
-        }
-    }
-
-    /// Bytes it costs while it is kept: what was encoded, its topics, and the fixed parts.
+    /// Bytes of memory that it takes while it is kept in a [`crate::Window`]: its bytes, the fixed parts, and its topics if those are not another
+    /// record's too. What several records of an append share is counted once, with the first of them.
     pub fn cost(&self) -> usize {
-        self.cost as usize
+        let extra = if self.index == 0 { self.block.extra } else { 0 };
+        cost(self.part(), self.second(), extra)
     }
 }
 
-/// The length of a buffer for the first of some events, and for as many after it as may share one.
+impl fmt::Debug for Record {
+    /// What it says, not how it lies in memory.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let views = [View::First, View::Second].map(|view| String::from_utf8_lossy(self.wire_in(view, Framing::Chunked)));
+        f.debug_struct("Record")
+            .field("position", &self.position())
+            .field("accepted_at", &self.accepted_at())
+            .field("topics", &self.topics())
+            .field("event_type", &self.event_type())
+            .field("publisher_id", &self.publisher_id())
+            .field("private", &self.is_private())
+            .field("data", &self.data())
+            .field("views", &&views[..=usize::from(self.has_two_views())])
+            .finish()
+    }
+}
+
+/// The length of a buffer for the first of some events, and for as many after it as may share one. Allocators have few sizes: where so many would
+/// leave much of one unused, the last of them go into another buffer.
 fn buffer_len(shapes: &[Shape]) -> usize {
     let mut sums = shapes.iter().scan(0, |sum, shape| {
         *sum += shape.len();
         Some(*sum)
     });
     let first = sums.next().unwrap_or_default();
-    sums.take_while(|&sum| sum <= limits::SHARED_BUFFER).last().unwrap_or(first)
+    let (mut best, mut last) = (first, first);
+    for sum in sums.take_while(|&sum| sum <= limits::SHARED_BUFFER) {
+        last = sum;
+        if allocated(sum) - sum <= sum / 64 {
+            best = sum;
+        }
+    }
+    if block::block_cost(last) <= block::block_cost(best) + block::block_cost(last - best) { last } else { best }
 }
 
-fn cost(wire: usize, second: Option<usize>, topics: &[Topic]) -> usize {
-    // Reference counts of the buffer and of each topic, and the entries that point here.
-    const FIXED: usize = size_of::<Record>() + 48;
-    let second = second.map_or(0, |len| size_of::<Wire>() + len);
-    FIXED + wire + second + topics.iter().map(|topic| size_of::<Topic>() + 16 + topic.as_str().len()).sum::<usize>()
+fn cost(part: &Part, second: Option<&Frame>, extra: u32) -> usize {
+    let topics = if part.frame.flags & OWN_TOPICS == 0 { 0 } else { part.topics.memory() };
+    block::part_cost(&part.frame, second) + topics + extra as usize
 }

@@ -151,7 +151,7 @@ pub struct Shard {
     tick_slice: usize,
     stats: ShardStats,
     /// What the last reading for somebody behind found.
-    scratch: Vec<Arc<Record>>,
+    scratch: Vec<Record>,
 }
 
 impl Shard {

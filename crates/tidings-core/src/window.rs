@@ -24,12 +24,17 @@ pub struct Window {
 
 #[derive(Debug)]
 struct Entry {
-    record: Arc<Record>,
+    record: Record,
     /// The record's own. Here because the record of an entry that leaves has not been looked at for long, and would be fetched from afar.
     sequence: u64,
     /// [`Window::total`] when this record had been pushed.
     total: u64,
 }
+
+/// Bytes of an entry, which are part of what a record costs.
+pub(crate) const ENTRY: usize = size_of::<Entry>();
+/// Room for so many entries is made first.
+const FEW: usize = 64;
 
 impl Window {
     /// An empty window that begins after a sequence number.
@@ -38,12 +43,17 @@ impl Window {
     }
 
     /// Appends a record, which must come after the head, and hands over what no longer fits. The newest record always stays.
-    pub fn push(&mut self, record: Arc<Record>, mut evicted: impl FnMut(Arc<Record>)) {
-        let sequence = record.position().sequence;
+    pub fn push(&mut self, record: Record, mut evicted: impl FnMut(Record)) {
+        let (sequence, cost) = (record.position().sequence, record.cost());
         debug_assert!(sequence > self.head, "records come in order");
         self.head = sequence;
-        self.bytes += record.cost();
-        self.total += record.cost() as u64;
+        self.bytes += cost;
+        self.total += cost as u64;
+        if self.entries.len() == self.entries.capacity() {
+            // One more than may stay. Twice as much would be room that nothing ever uses.
+            let most = self.max_events.saturating_add(1) - self.entries.len();
+            self.entries.reserve_exact(self.entries.len().clamp(FEW, most.max(FEW)));
+        }
         self.entries.push_back(Entry { record, sequence, total: self.total });
         while self.entries.len() > 1 && (self.bytes > self.max_bytes || self.entries.len() > self.max_events) {
             evicted(self.pop_oldest().expect("there are several"));
@@ -51,7 +61,7 @@ impl Window {
     }
 
     /// Takes the oldest record out, whatever there is room for.
-    pub fn pop_oldest(&mut self) -> Option<Arc<Record>> {
+    pub fn pop_oldest(&mut self) -> Option<Record> {
         let Entry { record, sequence, total } = self.entries.pop_front()?;
         self.bytes = (self.total - total) as usize;
         self.floor = sequence;
@@ -74,12 +84,12 @@ impl Window {
     }
 
     /// The records after a sequence number, oldest first.
-    pub fn after(&self, sequence: u64) -> impl DoubleEndedIterator<Item = &Arc<Record>> {
+    pub fn after(&self, sequence: u64) -> impl DoubleEndedIterator<Item = &Record> {
         self.entries.range(self.index_after(sequence)..).map(|entry| &entry.record)
     }
 
     /// The record at a sequence number, if it is here.
-    pub fn get(&self, sequence: u64) -> Option<&Arc<Record>> {
+    pub fn get(&self, sequence: u64) -> Option<&Record> {
         let entry = self.entries.get(self.index_after(sequence.checked_sub(1)?))?;
         (entry.sequence == sequence).then_some(&entry.record)
     }
@@ -92,7 +102,7 @@ impl Window {
     }
 
     /// The oldest record.
-    pub fn first(&self) -> Option<&Arc<Record>> {
+    pub fn first(&self) -> Option<&Record> {
         self.entries.front().map(|entry| &entry.record)
     }
 
@@ -224,7 +234,8 @@ impl Evicted {
 
     /// Remembers that an event of an audience is gone that had this sequence.
     pub fn remember(&mut self, sequence: u64, topics: Arc<[Topic]>, private: bool) {
-        let audience = (Topics::stored(topics), private);
+        let Some(topics) = Topics::stored(topics.iter().cloned()) else { return };
+        let audience = (topics, private);
         match &mut self.newest {
             Some((newest, of)) if *of == audience => *newest = sequence.max(*newest),
             _ => self.insert(sequence, audience),
@@ -262,11 +273,11 @@ mod tests {
     use crate::{Epoch, Event, Grant, Matchers, Position, TopicMatcher};
     use proptest::prelude::*;
 
-    fn record(sequence: u64, topic: &str) -> Arc<Record> {
-        Arc::new(Record::draft(Event::new(topic, "data").unwrap()).seal(Position { epoch: Epoch(1), sequence }, 10 * sequence))
+    fn record(sequence: u64, topic: &str) -> Record {
+        Record::draft(Event::new(topic, "data").unwrap()).seal(Position { epoch: Epoch(1), sequence }, 10 * sequence)
     }
 
-    fn sequences<'a>(records: impl Iterator<Item = &'a Arc<Record>>) -> Vec<u64> {
+    fn sequences<'a>(records: impl Iterator<Item = &'a Record>) -> Vec<u64> {
         records.map(|record| record.position().sequence).collect()
     }
 

@@ -6,7 +6,7 @@ use allocation_counter::measure;
 use bytes::Bytes;
 use std::sync::Arc;
 use tidings_core::{
-    Epoch, Event, FeedKey, Filter, Framing, Grant, Matchers, Position, Record, TopicMatcher, UrlPatterns,
+    Draft, Epoch, Event, FeedKey, Filter, Framing, Grant, KnownTopics, Matchers, Position, Record, TopicMatcher, UrlPatterns, Window,
     presence::{ActiveSubscription, MatchType, Subscriber},
     shard::{Millis, NewSubscriber, Poll, Shard, ShardConfig},
 };
@@ -18,9 +18,9 @@ fn feed(matcher: TopicMatcher) -> FeedKey {
     FeedKey { filter: Arc::new(filter), framing: Framing::Chunked, topics_field: false }
 }
 
-fn record(sequence: u64, topic: &str) -> Arc<Record> {
+fn record(sequence: u64, topic: &str) -> Record {
     let event = Event::new(topic, "x".repeat(100)).unwrap();
-    Arc::new(Record::draft(event).seal(Position { epoch: Epoch(1), sequence }, 0))
+    Record::draft(event).seal(Position { epoch: Epoch(1), sequence }, 0)
 }
 
 /// Writes everything; returns how many writes that were.
@@ -65,7 +65,7 @@ fn nothing_is_allocated_per_delivery() {
         let allocations = [10, 1_000].map(|members| {
             let mut shard = shard_with(members, |_| exact("t"));
             let mut sequence = 0;
-            let mut batch = || -> Vec<Arc<Record>> {
+            let mut batch = || -> Vec<Record> {
                 std::iter::repeat_with(|| {
                     sequence += 1;
                     record(sequence, "t")
@@ -114,7 +114,7 @@ fn presence_costs_the_same_among_few_and_many() {
             sequence += 1;
             let (subscriber, matcher) = (Subscriber::from_random(sequence.into()), format!("topic/{sequence}").into());
             let subscription = ActiveSubscription { match_type: MatchType::Exact, matcher, subscriber, payload: None };
-            Arc::new(subscription.draft(true).seal(Position { epoch: Epoch(1), sequence }, 0))
+            subscription.draft(true).seal(Position { epoch: Epoch(1), sequence }, 0)
         };
         // The ring is there after some.
         for _ in 0..100 {
@@ -179,4 +179,58 @@ fn a_url_pattern_is_shared() {
     });
     println!("{bytes:?} bytes for each of those who share one pattern, and for each with its own");
     assert!(bytes[0] <= 2 && bytes[1] <= 1_024, "{bytes:?} bytes for each of those who share one, and for each with its own");
+}
+
+/// A window of so many records, which came in appends of so many, and what it holds in memory.
+fn window_of(count: usize, append: usize, mut drafts: impl FnMut(usize, usize) -> Vec<Draft>) -> (Window, u64) {
+    let mut sequence = 0;
+    let mut window = Window::new(0, usize::MAX, count);
+    let counted = measure(|| {
+        for from in (0..count).step_by(append) {
+            let records = Record::seal(drafts(from, append), Position { epoch: Epoch(1), sequence: sequence + 1 }, 0);
+            sequence += records.len() as u64;
+            for record in records {
+                window.push(record, drop);
+            }
+        }
+    });
+    (window, counted.bytes_current as u64)
+}
+
+/// N-40: the bounds of a window are about memory, so what it says it holds is what it holds. And that is little more than the bytes of its events.
+#[test]
+fn a_window_takes_what_it_says() {
+    const COUNT: usize = 20_000;
+    let event = |topic: &str, size: usize| Event::new(topic, "x".repeat(size)).unwrap();
+    let known = KnownTopics::default();
+    let known = &known;
+    let many = |topics: usize, size: usize| {
+        let event = move |n: usize| event(&format!("room/{:05}", n % topics), size).sharing(known);
+        move |from: usize, append: usize| Record::drafts((from..from + append).map(event).collect())
+    };
+    let presence = |from: usize, append: usize| {
+        let drafts = (from..from + append).map(|n| {
+            let (subscriber, matcher) = (Subscriber::from_random(n as u128), format!("room/{n}").into());
+            ActiveSubscription { match_type: MatchType::Exact, matcher, subscriber, payload: None }.draft(true)
+        });
+        drafts.collect()
+    };
+    let table = [
+        ("100 B, one topic, appends of 100", 230, window_of(COUNT, 100, many(1, 100))),
+        ("100 B, one topic, alone", 350, window_of(COUNT, 1, many(1, 100))),
+        ("100 B, 500 topics in turn, appends of 100", 235, window_of(COUNT, 100, many(500, 100))),
+        ("100 B, 500 topics in turn, appends of 1,000", 235, window_of(COUNT, 1_000, many(500, 100))),
+        ("100 B, a topic each, appends of 100", 300, window_of(COUNT, 100, many(COUNT, 100))),
+        ("100 B, a topic each, alone", 400, window_of(COUNT, 1, many(COUNT, 100))),
+        ("1 kB, 500 topics in turn, appends of 20", 1_150, window_of(COUNT, 20, many(500, 1_000))),
+        ("20 kB, alone", 21_000, window_of(COUNT / 10, 1, many(500, 20_000))),
+        ("subscriptions", 1_500, window_of(COUNT, 100, presence)),
+    ];
+    for (what, most, (window, held)) in table {
+        let (said, each) = (window.bytes() as f64, held / window.len() as u64);
+        println!("{what}: {each} bytes each, {:.3} of what it says", held as f64 / said);
+        // What allocators round up is counted there, and not seen here.
+        assert!((0.92..=1.02).contains(&(held as f64 / said)), "{what}: {held} bytes, and it says {said}");
+        assert!(each <= most, "{what}: {each} bytes each");
+    }
 }

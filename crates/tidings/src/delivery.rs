@@ -22,6 +22,8 @@ pub use body::{Aborted, EventBody};
 pub(crate) use connection::{Door, Socket};
 pub(crate) use guest::{Arrival, Guest};
 pub use stream::EventStream;
+#[cfg(feature = "server")]
+pub(crate) use ticket::Ring;
 pub(crate) use ticket::{MayDetach, Ticket};
 
 use driver::{Command, Driver, Shared};
@@ -40,13 +42,23 @@ use tidings_core::{
 use tokio::sync::oneshot;
 use words::Words;
 
-/// Reads a page for somebody behind; from what, is the hub's to know.
-pub(crate) type ReadPage = dyn Fn(PageRequest) -> Pin<Box<dyn Future<Output = Result<Page, PageFailed>> + Send>> + Send + Sync;
+/// Reads a page for somebody behind; from what, is the hub's to know. Says whether the page may be given at once.
+pub(crate) type ReadPage = dyn Fn(PageRequest, bool) -> Reading + Send + Sync;
+
+/// A page that is asked for.
+pub(crate) enum Reading {
+    /// It is here.
+    AtHand(Page),
+    /// It is read by a thread that may wait for a disk.
+    Elsewhere(Box<dyn FnOnce() -> Result<Page, PageFailed> + Send>),
+    /// It is read by a task.
+    Later(Pin<Box<dyn Future<Output = Result<Page, PageFailed>> + Send>>),
+}
 
 /// Where shards take new events from.
 pub(crate) trait Source: Send + Sync {
     /// Appends the next records after a sequence to a list, bounded, and returns their cost; `None` if that place is lost.
-    fn pull(&self, after: u64, batch: &mut Vec<Arc<Record>>) -> Option<u64>;
+    fn pull(&self, after: u64, batch: &mut Vec<Record>) -> Option<u64>;
 
     /// The newest sequence, and the cost of everything up to it.
     fn head(&self) -> (u64, u64);
@@ -81,7 +93,7 @@ impl Clock {
 }
 
 /// Records in a row with the same topics.
-fn runs(records: &[Arc<Record>]) -> impl Iterator<Item = &[Arc<Record>]> {
+fn runs(records: &[Record]) -> impl Iterator<Item = &[Record]> {
     records.chunk_by(|one, next| one.topics() == next.topics())
 }
 
@@ -121,7 +133,7 @@ impl Delivery {
     ///
     /// A shard that sleeps with an old tail costs nobody anything, for nobody there wants what it has not taken; but publishers wait for
     /// it when it is too far behind, so it is woken long before.
-    pub(crate) fn wake(&self, records: &[Arc<Record>]) {
+    pub(crate) fn wake(&self, records: &[Record]) {
         let (head, total) = self.source.progress();
         for shard in self.shards.0.iter() {
             shard.wake_if(|| {

@@ -14,6 +14,7 @@ mod json;
 mod look;
 mod mercure;
 mod origin;
+mod plain;
 mod problem;
 mod publish;
 mod query;
@@ -269,7 +270,7 @@ impl Shared {
             return if whole_hub { Ok(options(ALL_METHODS)) } else { Err(Problem::NotFound) };
         };
         let methods = route.methods();
-        if !methods.split(", ").any(|method| method == parts.method.as_str()) {
+        if !methods.split(',').any(|method| method.trim_ascii_start() == parts.method.as_str()) {
             return Err(Problem::Method(methods));
         }
         if parts.method == Method::OPTIONS {

@@ -15,7 +15,7 @@ mod tests;
 use crate::{
     Config, EventBody, EventStore, EventStream, KeyWindow, MemoryStore, Once, StoreError,
     auth::Guard,
-    delivery::{Arrival, Clock, Delivery, ReadPage, Ticket},
+    delivery::{Arrival, Clock, Delivery, ReadPage, Reading, Ticket},
     replay::Replay,
     telemetry::{Accepted, Counters, Snapshot},
 };
@@ -157,9 +157,16 @@ impl HubBuilder {
             shard_configs.push(shard_config(&config, ids, &*store, getrandom::u64().map_err(random)?));
         }
         let replay = Arc::new(Replay::new(store.clone()));
-        let read: Arc<ReadPage> = Arc::new(move |request| {
+        let read: Arc<ReadPage> = Arc::new(move |request, at_once| {
+            let at_hand = if at_once { replay.at_hand(&request) } else { None };
+            if let Some(page) = at_hand {
+                return Reading::AtHand(page);
+            }
+            if let Some(job) = replay.elsewhere(&request) {
+                return Reading::Elsewhere(Box::new(job));
+            }
             let replay = replay.clone();
-            Box::pin(async move { replay.page(&request).await })
+            Reading::Later(Box::pin(async move { replay.page(&request).await }))
         });
         let (events, bytes) = log.lead();
         let lag = ((events / limits::SLEEPING_LAG) as u64, (bytes / limits::SLEEPING_LAG) as u64);
@@ -410,13 +417,13 @@ impl Granted {
 
     /// Publishes one event.
     pub async fn publish(&self, event: Event) -> Result<EventId, PublishError> {
-        let ids = self.publish_as(vec![event], None).await?;
+        let ids = self.publish_as(vec![event.sharing(self.hub.known_topics())], None).await?;
         ids.into_iter().next().ok_or(PublishError::Store(StoreError::Unavailable("the store gave no id".into())))
     }
 
     /// Publishes several as one append: all or none.
     pub async fn publish_batch(&self, events: Vec<Event>) -> Result<Vec<EventId>, PublishError> {
-        self.publish_as(events, None).await
+        self.publish_as(events.into_iter().map(|event| event.sharing(self.hub.known_topics())).collect(), None).await
     }
 
     pub(crate) async fn publish_as<D: AsRef<str>>(
@@ -456,7 +463,10 @@ impl Granted {
         }
         let (max_events, max_bytes) = inner.log.lead();
         let key = key.map(|key| key.digest(&self.scope, &events));
-        let drafts: Vec<Draft> = Record::drafts(events).into_iter().map(|draft| draft.with_ids(inner.ids)).collect();
+        let mut drafts = Record::drafts(events);
+        if inner.ids.is_opaque() {
+            drafts = drafts.into_iter().map(|draft| draft.with_ids(inner.ids)).collect();
+        }
         let cost: usize = drafts.iter().map(Draft::cost).sum();
         if drafts.len() > 1 && (drafts.len() > max_events || cost > max_bytes) {
             return Err(PublishError::BatchTooLarge { events: max_events, bytes: max_bytes });

@@ -41,7 +41,8 @@ pub use hub::{
 };
 pub use store::{
     Bounds, DiskOptions, DiskStore, Durability, EventStore, Finding, Follower, KeyWindow, LogDirectory, LogReport, MemoryStore,
-    MissingReport, NewEpoch, Once, OnceKey, OpenError, PageLimits, Promises, SegmentReport, StoreError, StoreFuture, StoreReport, Verified,
+    MissingReport, NewEpoch, Once, OnceKey, OpenError, PageJob, PageLimits, Promises, SegmentReport, StoreError, StoreFuture, StoreReport,
+    Verified,
 };
 pub use tidings_core::{
     BaseError, Draft, Epoch, Event, EventError, EventId, Filter, GapReason, Grant, Item, Matchers, Message, Parser, PatternError, Position,

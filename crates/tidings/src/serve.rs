@@ -16,6 +16,8 @@
 mod admission;
 mod connection;
 mod detach;
+mod first;
+mod line;
 mod refusal;
 mod service;
 #[cfg(test)]
@@ -28,6 +30,7 @@ use crate::{Config, Hub, limits};
 use admission::Admission;
 use bytes::Bytes;
 use connection::{Accepted, Times};
+use first::First;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::{
@@ -35,10 +38,11 @@ use hyper::{
     server::conn::{http1, http2},
 };
 use hyper_util::rt::TokioTimer;
+use line::{Line, Listener};
 use pin_project_lite::pin_project;
 use std::{
     convert::Infallible,
-    future::{Future, poll_fn},
+    future::Future,
     io,
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -48,9 +52,9 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::{Semaphore, watch},
-    task::JoinSet,
+    task::{JoinError, JoinSet},
 };
 use tower_service::Service;
 
@@ -64,6 +68,8 @@ const H2_CONNECTION_WINDOW: u32 = 1 << 20;
 const H2_PING: Duration = Duration::from_secs(20);
 /// Connections accepted before other things get a turn.
 const ACCEPT_BATCH: usize = 64;
+/// Of these, how many are begun in one task: few enough that the next worker has something to do too.
+const BEGUN_TOGETHER: usize = 16;
 /// The wait after a failed accept, doubled up to the second: files run out for as long as somebody holds them.
 const ACCEPT_WAIT: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(50));
 
@@ -100,6 +106,9 @@ pub struct Server {
     engines: Arc<Engines>,
     drain_hard: Duration,
 }
+
+/// The tasks of a listener's connections.
+type Connections<F> = JoinSet<Vec<Pin<Box<F>>>>;
 
 /// What all connections share.
 #[derive(Debug)]
@@ -183,6 +192,7 @@ impl Server {
         #[cfg(target_os = "linux")]
         connection::set_options(&socket2::SockRef::from(&listener), engines.times);
         async move {
+            let listener = Listener::new(listener)?;
             let mut connections = JoinSet::new();
             let (stop_connections, stopping) = watch::channel(false);
             let mut stop = pin!(stop);
@@ -198,16 +208,20 @@ impl Server {
                     biased;
                     _ = &mut stop => break,
                     accepted = accept => Some(accepted),
-                    Some(_) = connections.join_next() => None,
+                    Some(ended) = connections.join_next() => {
+                        go_on(&mut connections, ended);
+                        None
+                    }
                 };
                 let mut left = ACCEPT_BATCH;
+                let mut fresh = Vec::new();
                 while let Some(accepted) = next {
                     match accepted {
-                        Ok((stream, peer)) => {
+                        Ok((line, peer)) => {
                             failures.ended();
-                            if let Some(accepted) = admit(&engines, stream, peer) {
+                            if let Some(accepted) = admit(&engines, line, peer) {
                                 let serve = connection::serve(accepted, engines.clone(), service.clone(), stopping.clone());
-                                connections.spawn(Contained { future: serve });
+                                fresh.push(Box::pin(Contained { future: serve }));
                             }
                         }
                         Err(error) => {
@@ -216,14 +230,22 @@ impl Server {
                             }
                         }
                     }
+                    if fresh.len() == BEGUN_TOGETHER {
+                        connections.spawn(First::of(std::mem::take(&mut fresh)));
+                    }
                     left -= 1;
                     if left == 0 {
                         break;
                     }
                     // Whatever is taken from the queue here is served by the next turn of this loop: to drop it would reset its client.
-                    next = accept_now(&listener).await;
+                    next = listener.accept_now();
                 }
-                while connections.try_join_next().is_some() {}
+                if !fresh.is_empty() {
+                    connections.spawn(First::of(fresh));
+                }
+                while let Some(ended) = connections.try_join_next() {
+                    go_on(&mut connections, ended);
+                }
             }
             drain(connections, listener, stop_connections, drain_hard).await
         }
@@ -259,27 +281,35 @@ impl Hub {
     }
 }
 
-fn admit(engines: &Engines, stream: TcpStream, peer: SocketAddr) -> Option<Accepted> {
+fn admit(engines: &Engines, line: Line, peer: SocketAddr) -> Option<Accepted> {
     let (counted, refusal) = engines.admission.connection(peer)?;
-    Some(Accepted { stream, peer, counted, refusal })
+    Some(Accepted { line, peer, counted, refusal })
 }
 
-/// A connection that waits to be accepted, if there is one.
-async fn accept_now(listener: &TcpListener) -> Option<io::Result<(TcpStream, SocketAddr)>> {
-    poll_fn(|cx| {
-        Poll::Ready(match listener.poll_accept(cx) {
-            Poll::Ready(accepted) => Some(accepted),
-            Poll::Pending => None,
-        })
-    })
-    .await
+/// Those who wait get a task each.
+fn go_on<F>(connections: &mut Connections<F>, ended: Result<Vec<Pin<Box<F>>>, JoinError>)
+where
+    First<F>: Future<Output = Vec<Pin<Box<F>>>>,
+    F: Send + 'static,
+{
+    for connection in ended.unwrap_or_default() {
+        connections.spawn(First::of(vec![connection]));
+    }
 }
 
 /// Stops accepting, lets connections finish, and cuts off what is left when the time is over.
-async fn drain(mut connections: JoinSet<()>, listener: TcpListener, stop: watch::Sender<bool>, hard: Duration) -> io::Result<()> {
+async fn drain<F>(mut connections: Connections<F>, listener: Listener, stop: watch::Sender<bool>, hard: Duration) -> io::Result<()>
+where
+    First<F>: Future<Output = Vec<Pin<Box<F>>>>,
+    F: Send + 'static,
+{
     drop(listener);
     stop.send_replace(true);
-    let finished = async { while connections.join_next().await.is_some() {} };
+    let finished = async {
+        while let Some(ended) = connections.join_next().await {
+            go_on(&mut connections, ended);
+        }
+    };
     if tokio::time::timeout(hard, finished).await.is_err() {
         tracing::warn!(connections = connections.len(), after = ?hard, "cutting off connections that have not ended in time");
     }
@@ -336,16 +366,16 @@ pin_project! {
     }
 }
 
-impl<F: Future<Output = ()>> Future for Contained<F> {
-    type Output = ();
+impl<F: Future<Output: Default>> Future for Contained<F> {
+    type Output = F::Output;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let future = self.project().future;
         // A future that has panicked is not polled again, so nobody sees what state it is in.
         catch_unwind(AssertUnwindSafe(|| future.poll(cx))).unwrap_or_else(|panic| {
             let message = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
             tracing::error!(panic = message.unwrap_or("of unknown kind"), "a request handler panicked; its connection is closed");
-            Poll::Ready(())
+            Poll::Ready(F::Output::default())
         })
     }
 }

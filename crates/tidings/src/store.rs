@@ -23,8 +23,11 @@ use tidings_core::{
 /// The future of one store operation; one allocation per batch or page, none per event.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
+/// The reading of a page, for a thread that may wait for a disk.
+pub type PageJob = Box<dyn FnOnce() -> Result<Page, StoreError> + Send>;
+
 /// Is handed every record once the store's promise for it is kept: in order, without a hole, never from two threads at once.
-pub type Follower = Box<dyn Fn(&[Arc<Record>]) + Send + Sync>;
+pub type Follower = Box<dyn Fn(&[Record]) + Send + Sync>;
 
 /// Why a store could not do what it was asked.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -126,6 +129,20 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     ) -> StoreFuture<'a, Page> {
         let _ = known;
         self.read_after(after, up_to, filter, limits)
+    }
+
+    /// The same if it can be given at once, on a thread that many wait for: without waiting for a disk, within some tens of microseconds.
+    /// `None` says nothing but that it was not done.
+    fn read_at_hand(&self, after: u64, up_to: u64, filter: &Filter, limits: PageLimits) -> Option<Page> {
+        let _ = (after, up_to, filter, limits);
+        None
+    }
+
+    /// The same as work for a thread that may wait for a disk, which saves whoever has such threads the way there and back. `None` from a
+    /// store that needs none: then [`EventStore::read_beyond`] is asked.
+    fn read_elsewhere(&self, after: u64, up_to: u64, filter: Arc<Filter>, known: Option<Floors>, limits: PageLimits) -> Option<PageJob> {
+        let _ = (after, up_to, filter, known, limits);
+        None
     }
 
     /// Whether there may be events among these topics that are kept because they are the latest of their kind (Z-30).

@@ -2,14 +2,16 @@
 //!
 //! Its position and time are the store's to keep, and so is the checksum that says that the bytes are the ones that were written.
 
-use super::{Record, Wire};
-use crate::{Position, Topic, Topics};
+use super::{
+    Frame, NAMED, PRIVATE, Record, View,
+    block::{Block, OWN_TOPICS, Part, Parts, block_cost},
+};
+use crate::{Framing, Position, Topic, Topics};
 use bytes::Bytes;
 use std::sync::Arc;
 
-const PRIVATE: u8 = 1;
+// What is private or has an id of its publisher's has the same bits as in memory.
 const TYPED: u8 = 2;
-const NAMED: u8 = 4;
 const TWO_VIEWS: u8 = 8;
 /// Bytes before the topics.
 const FIXED: usize = 18;
@@ -19,41 +21,43 @@ const SECOND: usize = 17;
 impl Record {
     /// Bytes of its stored form.
     pub fn stored_len(&self) -> usize {
-        let name = |text: &Option<Box<str>>, len: usize| text.as_ref().map_or(0, |text| len + text.len());
-        let topics: usize = self.topics.iter().map(|topic| 2 + topic.as_str().len()).sum();
-        let second = self.second.as_ref().map_or(0, |second| SECOND + second.bytes.len());
-        FIXED + topics + name(&self.event_type, 1) + name(&self.id, 2) + second + self.wire.bytes.len()
+        let name = |text: Option<&str>, len: usize| text.map_or(0, |text| len + text.len());
+        let topics: usize = self.topics().iter().map(|topic| 2 + topic.as_str().len()).sum();
+        let second = self.second().map_or(0, |second| SECOND + second.len as usize);
+        FIXED + topics + name(self.event_type(), 1) + name(self.publisher_id(), 2) + second + self.part().frame.len as usize
     }
 
     /// Appends its stored form.
     pub fn put_stored(&self, to: &mut Vec<u8>) {
         let flag = |on: bool, bit: u8| if on { bit } else { 0 };
-        let views = flag(self.second.is_some(), TWO_VIEWS);
-        to.push(flag(self.private, PRIVATE) | flag(self.event_type.is_some(), TYPED) | flag(self.id.is_some(), NAMED) | views);
-        // A chunk's length line has at most ten bytes, topics are at most a thousand, names as long as `limits` allows.
-        to.push(self.wire.start as u8);
-        to.extend((self.topics.len() as u16).to_le_bytes());
-        self.wire.put_places(to);
+        let (Part { topics, frame }, bytes) = (self.part(), self.bytes());
+        let (event_type, id) = (self.event_type(), self.publisher_id());
+        to.push(frame.flags & (PRIVATE | NAMED) | flag(event_type.is_some(), TYPED) | flag(self.has_two_views(), TWO_VIEWS));
+        // Topics are at most a thousand, names as long as `limits` allows.
+        to.push(frame.start);
+        to.extend((topics.len() as u16).to_le_bytes());
+        frame.put_places(bytes, to);
         to.extend(0u16.to_le_bytes());
-        for topic in self.topics.iter() {
+        for topic in topics.iter() {
             to.extend((topic.as_str().len() as u16).to_le_bytes());
             to.extend(topic.as_str().as_bytes());
         }
-        if let Some(event_type) = &self.event_type {
+        if let Some(event_type) = event_type {
             to.push(event_type.len() as u8);
             to.extend(event_type.as_bytes());
         }
-        if let Some(id) = &self.id {
+        if let Some(id) = id {
             to.extend((id.len() as u16).to_le_bytes());
             to.extend(id.as_bytes());
         }
-        if let Some(second) = &self.second {
-            to.extend((second.bytes.len() as u32).to_le_bytes());
-            to.push(second.start as u8);
-            second.put_places(to);
-            to.extend(&second.bytes[..]);
+        if let Some(second) = self.second() {
+            let bytes = self.wire_in(View::Second, Framing::Chunked);
+            to.extend(second.len.to_le_bytes());
+            to.push(second.start);
+            second.put_places(bytes, to);
+            to.extend(bytes);
         }
-        to.extend(&self.wire.bytes[..]);
+        to.extend(bytes);
     }
 
     /// The same record again, sharing the buffer; `None` if the bytes are not the stored form of one. `near` are the topics of an
@@ -62,51 +66,54 @@ impl Record {
         let fixed = bytes.get(..FIXED)?;
         let flags = fixed[0];
         let mut rest = Rest(bytes, FIXED);
-        let topics = (0..u16::from_le_bytes([fixed[2], fixed[3]]))
-            .map(|n| {
-                let len = rest.len16()?;
-                let name = rest.text(len)?;
-                let same = near.get(usize::from(n)).filter(|topic| topic.as_str() == name);
-                Some(same.cloned().unwrap_or_else(|| Topic::stored(name)))
-            })
-            .collect::<Option<Arc<[Topic]>>>()?;
-        let event_type = if flags & TYPED == 0 { None } else { Some(rest.len8().and_then(|len| rest.text(len))?.into()) };
-        let id = if flags & NAMED == 0 { None } else { Some(rest.len16().and_then(|len| rest.text(len))?.into()) };
+        let mut topic = |n: u16| {
+            let name = rest.len16().and_then(|len| rest.text(len))?;
+            let same = near.get(usize::from(n)).filter(|topic| topic.as_str() == name);
+            Some(same.cloned().unwrap_or_else(|| Topic::stored(name)))
+        };
+        let topics = match u16::from_le_bytes([fixed[2], fixed[3]]) {
+            1 => Topics::stored(std::iter::once(topic(0)?)),
+            count => Topics::stored((0..count).map(topic).collect::<Option<Vec<Topic>>>()?.into_iter()),
+        }?;
+        let event_type = if flags & TYPED == 0 { None } else { Some(rest.len8().and_then(|len| rest.text(len))?) };
+        let id = if flags & NAMED == 0 { None } else { Some(rest.len16().and_then(|len| rest.text(len))?) };
         rest.bytes(usize::from(u16::from_le_bytes([fixed[16], fixed[17]])))?;
-        let second = if flags & TWO_VIEWS == 0 { None } else { Some(Box::new(rest.second_view(bytes)?)) };
-        let wire = Wire::stored(bytes.slice(rest.1..), fixed[1], &fixed[4..16])?;
+        let from = rest.1;
+        let second = if flags & TWO_VIEWS == 0 { None } else { Some(Box::new(rest.second_view()?)) };
+        let at = rest.1 - from;
+        let bytes = bytes.slice(from + second.as_ref().map_or(0, |_| SECOND)..);
+        let at = at - second.as_ref().map_or(0, |_| SECOND);
+        let frame = Frame::stored(&bytes[at..], fixed[1], &fixed[4..16])?;
         // Each view has topics of its own.
         if topics.len() < 1 + usize::from(second.is_some()) {
             return None;
         }
-        Some(Record {
-            position,
-            accepted_at,
-            cost: super::cost(wire.bytes.len(), second.as_ref().map(|second| second.bytes.len()), &topics) as u32,
-            topics: Topics::stored(topics),
-            event_type,
-            id,
-            private: flags & PRIVATE != 0,
-            wire,
-            second,
-        })
+        topics.count();
+        let frame = Frame { at: at as u32, flags: flags & (PRIVATE | NAMED) | OWN_TOPICS, ..frame };
+        let part = Part { topics, frame };
+        let Position { epoch, sequence: first } = position;
+        let extra = block_cost(bytes.len()) as u32;
+        let block = Block { bytes, parts: Parts::One(part), second, first, accepted_at, epoch, extra };
+        let record = Record { block: Arc::new(block), index: 0 };
+        // They are in its wire bytes too.
+        (record.event_type() == event_type && record.publisher_id() == id).then_some(record)
     }
 }
 
-impl Wire {
+impl Frame {
     /// Where its data is.
-    fn put_places(&self, to: &mut Vec<u8>) {
-        for number in [self.data_start, self.data_end, self.data_lines] {
+    fn put_places(&self, bytes: &[u8], to: &mut Vec<u8>) {
+        for number in [self.data_start.into(), self.data_end, self.data_lines(bytes)] {
             to.extend(number.to_le_bytes());
         }
     }
 
-    /// `places` are 12 bytes.
-    fn stored(bytes: Bytes, start: u8, places: &[u8]) -> Option<Wire> {
+    /// Of bytes that are its own; `places` are 12 more. How many lines there are is seen in the data.
+    fn stored(bytes: &[u8], start: u8, places: &[u8]) -> Option<Frame> {
         let u32_at = |at: usize| u32::from_le_bytes([places[at], places[at + 1], places[at + 2], places[at + 3]]);
-        let (start, data_start, data_end, data_lines) = (u32::from(start), u32_at(0), u32_at(4), u32_at(8));
-        let in_order = start <= data_start && data_start <= data_end && data_end as usize + 2 <= bytes.len();
-        in_order.then_some(Wire { bytes, start, data_start, data_end, data_lines })
+        let (data_start, data_end) = (u16::try_from(u32_at(0)).ok()?, u32_at(4));
+        let in_order = u16::from(start) <= data_start && u32::from(data_start) <= data_end && data_end as usize + 2 <= bytes.len();
+        in_order.then_some(Frame { at: 0, len: u32::try_from(bytes.len()).ok()?, data_end, data_start, start, flags: 0 })
     }
 }
 
@@ -129,12 +136,10 @@ impl<'a> Rest<'a> {
     }
 
     /// The length of its bytes, where its parts are, and the bytes.
-    fn second_view(&mut self, of: &Bytes) -> Option<Wire> {
+    fn second_view(&mut self) -> Option<Frame> {
         let fixed = self.bytes(SECOND)?;
         let len = u32::from_le_bytes([fixed[0], fixed[1], fixed[2], fixed[3]]) as usize;
-        let from = self.1;
-        self.bytes(len)?;
-        Wire::stored(of.slice(from..from + len), fixed[4], &fixed[5..])
+        Frame::stored(self.bytes(len)?, fixed[4], &fixed[5..])
     }
 
     fn text(&mut self, len: usize) -> Option<&'a str> {

@@ -14,7 +14,7 @@ use std::{
 #[non_exhaustive]
 pub struct Page {
     /// Records with sequences after the one asked for, in order. They may contain some that the filter does not want.
-    pub records: Vec<Arc<Record>>,
+    pub records: Vec<Record>,
     /// How far the store looked; advances even when nothing matched. At least the sequence of the last record.
     pub covered_through: u64,
     /// Set when an event that the filter wants, and that came after the place asked for, is no longer there.
@@ -23,7 +23,7 @@ pub struct Page {
 
 impl Page {
     /// A page without loss.
-    pub fn new(records: Vec<Arc<Record>>, covered_through: u64) -> Page {
+    pub fn new(records: Vec<Record>, covered_through: u64) -> Page {
         Page { records, covered_through, lost: None }
     }
 }
@@ -227,9 +227,9 @@ mod tests {
 
     const NOW: Millis = Millis::ZERO;
 
-    fn record(sequence: u64, topic: &str) -> Arc<Record> {
+    fn record(sequence: u64, topic: &str) -> Record {
         let position = Position { epoch: Epoch(1), sequence };
-        Arc::new(Record::draft(Event::new(topic, "d").unwrap()).seal(position, 0))
+        Record::draft(Event::new(topic, "d").unwrap()).seal(position, 0)
     }
 
     fn new(topic: &str) -> NewSubscriber {

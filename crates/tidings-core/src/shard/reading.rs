@@ -105,7 +105,7 @@ impl Shard {
         page: Option<(Arc<Page>, usize)>,
         covered: u64,
         full: bool,
-        found: &[Arc<Record>],
+        found: &[Record],
     ) -> Found {
         let at_tail = page.is_none() && !full;
         let slot = self.slots[id.index()].behind as usize;
@@ -237,7 +237,7 @@ pub(super) struct Begun {
 }
 
 /// Finds in the records of a write where it stopped.
-pub(super) fn begun<'a>(key: &FeedKey, records: impl Iterator<Item = &'a Arc<Record>>, taken: usize) -> Begun {
+pub(super) fn begun<'a>(key: &FeedKey, records: impl Iterator<Item = &'a Record>, taken: usize) -> Begun {
     let mut begun = Begun { last: None, events: 0, rest: Bytes::new() };
     let mut left = taken;
     for record in records {
@@ -255,14 +255,14 @@ pub(super) fn begun<'a>(key: &FeedKey, records: impl Iterator<Item = &'a Arc<Rec
 struct Piece {
     covered: u64,
     bytes: usize,
-    found: Vec<Arc<Record>>,
+    found: Vec<Record>,
     /// It stopped before the end of its source.
     full: bool,
 }
 
 impl Piece {
     /// Takes what the feed wants, and returns how many records were looked at. With a gap to be told the first find is enough.
-    fn collect<'a>(&mut self, key: &FeedKey, records: impl Iterator<Item = &'a Arc<Record>>, frame_bytes: usize, told_gap: bool) -> usize {
+    fn collect<'a>(&mut self, key: &FeedKey, records: impl Iterator<Item = &'a Record>, frame_bytes: usize, told_gap: bool) -> usize {
         let mut looked_at = 0;
         for record in records {
             if looked_at == limits::SCAN_RECORDS || (!told_gap && !self.found.is_empty()) {

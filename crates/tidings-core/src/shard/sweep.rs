@@ -17,7 +17,7 @@ use crate::{
 };
 use bytes::{Bytes, BytesMut};
 use slab::Slab;
-use std::{collections::VecDeque, sync::Arc};
+use std::collections::VecDeque;
 
 /// The sweeps of a shard, by turns.
 #[derive(Debug, Default)]
@@ -59,7 +59,7 @@ struct Sweep {
 
 #[derive(Debug)]
 struct Pending {
-    record: Arc<Record>,
+    record: Record,
     /// Everybody has it after so many visits.
     until: i64,
 }
@@ -75,7 +75,7 @@ struct Frame {
 }
 
 impl Sweeps {
-    fn push(&mut self, id: u32, feed: &mut Feed, record: &Arc<Record>) {
+    fn push(&mut self, id: u32, feed: &mut Feed, record: &Record) {
         if feed.sweep == NONE {
             self.rotation = self.rotation.wrapping_add(61);
             let sweep = Sweep {
@@ -215,7 +215,7 @@ impl Shard {
     }
 
     /// Takes the next records of the log, in order and without a hole. Only while [`Shard::wants_batch`].
-    pub fn handle_batch(&mut self, records: &[Arc<Record>]) {
+    pub fn handle_batch(&mut self, records: &[Record]) {
         assert!(self.wants_batch(), "what is pending is bounded: the next batch waits until it is written");
         for record in records {
             self.ring.push(record.clone(), drop);
@@ -377,9 +377,9 @@ mod tests {
 
     const NOW: Millis = Millis::ZERO;
 
-    fn batch(sequence: u64) -> Vec<Arc<Record>> {
+    fn batch(sequence: u64) -> Vec<Record> {
         let position = Position { epoch: Epoch(1), sequence };
-        vec![Arc::new(Record::draft(Event::new("t", "d").unwrap()).seal(position, 0))]
+        vec![Record::draft(Event::new("t", "d").unwrap()).seal(position, 0)]
     }
 
     /// A shard with live members of one feed.

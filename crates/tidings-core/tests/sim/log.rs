@@ -6,7 +6,7 @@ use super::{
     question::{PRESENCE, Question, TOPICS},
     rng::Rng,
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 use tidings_core::{
     Draft, Epoch, Event, Evicted, Filter, GapReason, Position, Record, Window, limits,
     presence::{ActiveSubscription, MatchType, Subscriber},
@@ -219,7 +219,7 @@ impl Log {
     }
 
     fn push(&mut self, draft: Draft, entry: Entry) -> u64 {
-        let record = Arc::new(draft.seal(self.at(entry.sequence), 0));
+        let record = draft.seal(self.at(entry.sequence), 0);
         self.ids.insert(entry.id.clone(), entry.sequence);
         self.entries.push(Entry { cost: record.cost() as u64, ..entry });
         let mut gone = 0;
@@ -238,7 +238,7 @@ impl Log {
 
     /// The newest events were not on the disk yet: they are undone, and their numbers and some more are never used again.
     pub(crate) fn crash(&mut self, undo: usize, reserved: u64) {
-        let mut kept: Vec<Arc<Record>> = self.window.after(self.floor()).cloned().collect();
+        let mut kept: Vec<Record> = self.window.after(self.floor()).cloned().collect();
         kept.truncate(kept.len().saturating_sub(undo));
         let floor = self.floor();
         self.window = Window::new(floor, self.keeps.bytes, self.keeps.events);
@@ -254,7 +254,7 @@ impl Log {
     }
 
     /// The records after a place, for a shard's next batch.
-    pub(crate) fn batch(&self, after: u64, events: usize) -> Vec<Arc<Record>> {
+    pub(crate) fn batch(&self, after: u64, events: usize) -> Vec<Record> {
         self.window.after(after).take(events).cloned().collect()
     }
 

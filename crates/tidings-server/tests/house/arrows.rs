@@ -61,6 +61,8 @@ const HANDED_OVER: &[(&str, &str)] = &[
     ("serve", "delivery::Ticket"),
     ("serve", "delivery::Door"),
     ("serve", "delivery::Socket"),
+    // What wakes a shard for sockets that were handed over together.
+    ("serve", "delivery::Ring"),
     // The hub reads the keys at its start, so that bad ones are a reason not to start, and holds what they became for HTTP.
     ("hub", "auth::Guard"),
     // The hub's errors carry it; which status it becomes is decided where all of them are.

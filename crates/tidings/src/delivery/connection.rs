@@ -74,10 +74,10 @@ pub(super) enum Heard {
 }
 
 impl Socket {
-    /// A socket that tokio has accepted, with its place in the counts of `door`.
+    /// A socket that nobody else watches, with its place in the counts of `door`.
     #[cfg(feature = "server")]
-    pub(crate) fn adopt(stream: tokio::net::TcpStream, door: Arc<dyn Door>, place: u32) -> std::io::Result<Socket> {
-        Ok(Socket { stream: TcpStream::from_std(stream.into_std()?), place, door })
+    pub(crate) fn adopt(stream: TcpStream, door: Arc<dyn Door>, place: u32) -> Socket {
+        Socket { stream, place, door }
     }
 
     pub(super) fn stream_mut(&mut self) -> &mut TcpStream {

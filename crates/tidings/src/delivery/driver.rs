@@ -4,7 +4,7 @@
 //! It decides nothing about who gets what.
 
 use super::{
-    Clock, ReadPage, Source,
+    Clock, ReadPage, Reading, Source,
     body::Mailbox,
     connection::{Connection, Heard, SCRAP, Socket, Written},
     guest::{Arrival, Guests},
@@ -119,6 +119,13 @@ impl Shared {
 
     /// False if the shard has stopped: then a body is broken off, and whoever waits for an answer sees that there is none.
     pub(super) fn send(&self, command: Command) -> bool {
+        let taken = self.put(command);
+        self.wake();
+        taken
+    }
+
+    /// The same without waking the shard, which is left to the caller.
+    pub(super) fn put(&self, command: Command) -> bool {
         let refused = {
             let mut commands = lock(&self.commands);
             if commands.closed {
@@ -128,12 +135,11 @@ impl Shared {
                 None
             }
         };
-        self.wake();
         refused.map(refuse).is_none()
     }
 
     /// Something was handed over.
-    fn wake(&self) {
+    pub(super) fn wake(&self) {
         self.wake_if(|| true);
     }
 
@@ -200,7 +206,7 @@ struct Turn {
     signals: Vec<(Incarnated, Signal)>,
     /// Where goes what clients send.
     scrap: Box<[u8; SCRAP]>,
-    batch: Vec<Arc<Record>>,
+    batch: Vec<Record>,
     /// Which of the shards that stood here in turn: late pages of an earlier one are not this one's.
     incarnation: u64,
     /// Counted by earlier ones.
@@ -324,11 +330,26 @@ impl Driver {
                 break;
             }
         }
+        let mut at_once = limits::PAGES_AT_ONCE;
         while let Some(request) = turn.shard.poll_page_request() {
             let (id, shared) = (request.id, self.shared.clone());
-            let answer = Answer { shared, incarnation: turn.incarnation, id, page: Err(PageFailed) };
-            let read = (self.read)(request);
-            self.runtime.spawn(async move { answer.give(read.await) });
+            let reading = (self.read)(request, at_once > 0);
+            let answer = || Answer { shared, incarnation: turn.incarnation, id, page: Err(PageFailed) };
+            match reading {
+                Reading::AtHand(page) => {
+                    at_once -= 1;
+                    turn.shard.handle_page(id, Ok(page));
+                }
+                // From here to that thread and back: every hand-over more would wait for one more thread to wake.
+                Reading::Elsewhere(job) => {
+                    let answer = answer();
+                    self.runtime.spawn_blocking(move || answer.give(job()));
+                }
+                Reading::Later(read) => {
+                    let answer = answer();
+                    self.runtime.spawn(async move { answer.give(read.await) });
+                }
+            }
         }
         // A page that somebody else is reading already may have made its reader ready.
         more |= !self.transmit(turn, now, &mut transmits);

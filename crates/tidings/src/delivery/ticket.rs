@@ -109,9 +109,9 @@ impl Prepared {
     }
 
     /// Engine B: onto a socket, to which nothing of the answer was written yet. `head` is written in front of the stream, in one piece
-    /// with its first bytes. False if the hub has stopped; the socket is closed then.
+    /// with its first bytes. `None` if the hub has stopped; the socket is closed then.
     #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "only the server has sockets to give"))]
-    pub(crate) async fn attach(self, socket: Socket, framing: Framing, head: &[u8]) -> bool {
+    pub(crate) async fn attach(self, socket: Socket, framing: Framing, head: &[u8]) -> Option<Ring> {
         let Prepared { mut arrival, shards } = self;
         let new = &mut arrival.new;
         new.feed.framing = framing;
@@ -120,13 +120,30 @@ impl Prepared {
         opening.put_slice(head);
         opening.put(first);
         new.opening = opening.freeze();
-        let Some(load) = shards.least_loaded() else { return false };
+        let load = shards.least_loaded()?;
         let shard = load.0;
-        let Ok(permit) = shard.inbox.clone().acquire_owned().await else { return false };
-        let sent = shard.send(Command::Attach(arrival, socket, permit));
-        if sent {
+        let permit = shard.inbox.clone().acquire_owned().await.ok()?;
+        let sent = shard.put(Command::Attach(arrival, socket, permit));
+        sent.then(|| {
             load.hand_over();
-        }
-        sent
+            Ring(shard.clone())
+        })
+    }
+}
+
+/// A shard that something was handed over to, and that is woken for it when this is dropped. Who hands over several things drops what
+/// it got for them together, and the shard is woken once.
+#[must_use]
+pub(crate) struct Ring(Arc<Shared>);
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        self.0.wake();
+    }
+}
+
+impl fmt::Debug for Ring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ring").finish_non_exhaustive()
     }
 }

@@ -3,14 +3,17 @@
 //!
 //! It knows one object and one array; where they come from and what becomes of the events is decided in `http/publish.rs`.
 
-use super::problem::Problem;
+use super::{
+    plain::{Plain, plain, plain_alone},
+    problem::Problem,
+};
 use serde::{
     Deserialize, Deserializer,
     de::{self, IgnoredAny, SeqAccess},
 };
 use serde_json::value::RawValue;
 use std::{borrow::Cow, fmt};
-use tidings_core::{Event, Topics, limits};
+use tidings_core::{Event, KnownTopics, Topics, limits};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object with `topic` or `topics`, and `data`")]
@@ -53,11 +56,15 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
-/// The topics of the event before: the next one often has the same, and then they are neither checked nor kept again.
-#[derive(Debug, Default)]
-pub(crate) struct Recent(Option<Topics>);
+/// The topics of the event before: the next one often has the same, and then they are neither looked for nor checked.
+#[derive(Debug)]
+pub(crate) struct Recent<'k>(Option<Topics>, &'k KnownTopics);
 
-impl Recent {
+impl<'k> Recent<'k> {
+    pub(crate) fn new(known: &'k KnownTopics) -> Recent<'k> {
+        Recent(None, known)
+    }
+
     fn topics(&mut self, names: &[&str], limit: usize) -> Result<Topics, Problem> {
         if let Some(recent) = &self.0
             && recent.len() == names.len()
@@ -65,102 +72,62 @@ impl Recent {
         {
             return Ok(recent.clone());
         }
-        Ok(self.0.insert(topics(names, limit)?).clone())
+        Ok(self.0.insert(topics(self.1, names, limit)?).clone())
     }
 }
 
 /// Names as the topics of an event, as many as this door allows.
-pub(crate) fn topics(names: &[impl AsRef<str>], limit: usize) -> Result<Topics, Problem> {
-    let Some((canonical, alternates)) = names.split_first() else { return Err(Problem::NoTopic) };
+pub(crate) fn topics(known: &KnownTopics, names: &[impl AsRef<str>], limit: usize) -> Result<Topics, Problem> {
+    if names.is_empty() {
+        return Err(Problem::NoTopic);
+    }
     if names.len() > limit {
         return Err(Problem::TooManyTopics { limit });
     }
-    let canonical = Topics::new(canonical.as_ref())?;
-    Ok(alternates.iter().try_fold(canonical, |topics, name| topics.with(name.as_ref()))?)
-}
-
-/// An object of strings without escapes, each name at most once: what most publishers send.
-#[derive(Debug, Default)]
-struct Plain<'a> {
-    topic: Option<&'a str>,
-    data: Option<&'a str>,
-    event_type: Option<&'a str>,
-    id: Option<&'a str>,
-}
-
-/// Reads what is surely such an object, several times faster than the whole language could be. `None` leaves it to the real parser,
-/// which knows what is wrong if anything is.
-fn plain(text: &str) -> Option<Plain<'_>> {
-    let mut plain = Plain::default();
-    let mut rest = space(text).strip_prefix('{')?;
-    loop {
-        let (name, after) = plain_string(rest)?;
-        let (value, after) = plain_string(space(after).strip_prefix(':')?)?;
-        let place = match name {
-            "topic" => &mut plain.topic,
-            "data" => &mut plain.data,
-            "type" => &mut plain.event_type,
-            "id" => &mut plain.id,
-            _ => return None,
-        };
-        if place.replace(value).is_some() {
-            return None;
-        }
-        let after = space(after);
-        match after.strip_prefix(',') {
-            Some(next) => rest = next,
-            None => return space(after.strip_prefix('}')?).is_empty().then_some(plain),
-        }
-    }
-}
-
-/// Skips what JSON takes for white space.
-fn space(text: &str) -> &str {
-    match text.as_bytes().first() {
-        Some(b' ' | b'\t' | b'\n' | b'\r') => text.trim_start_matches([' ', '\t', '\n', '\r']),
-        _ => text,
-    }
-}
-
-/// A string without escapes, and what follows it.
-fn plain_string(text: &str) -> Option<(&str, &str)> {
-    let text = space(text).strip_prefix('"')?;
-    let (string, after) = text.split_at(plain_len(text.as_bytes()));
-    Some((string, after.strip_prefix('"')?))
-}
-
-/// How many bytes come before the first that ends a string, begins an escape, or must not stand in a string.
-fn plain_len(bytes: &[u8]) -> usize {
-    const EACH: u64 = 0x0101_0101_0101_0101;
-    let mut at = 0;
-    for word in bytes.as_chunks::<8>().0 {
-        let word = u64::from_le_bytes(*word);
-        // With one bit turned over, `"` lies just above the control characters and nothing between them. What is below a number has borrowed
-        // from its highest bit; that marks the next byte too, perhaps, but none before.
-        let controls_and_quote = (word ^ (EACH * 0x02)).wrapping_sub(EACH * 0x21);
-        let backslash = (word ^ (EACH * u64::from(b'\\'))).wrapping_sub(EACH);
-        let marks = (controls_and_quote | backslash) & !word & (EACH << 7);
-        if marks != 0 {
-            return at + marks.trailing_zeros() as usize / 8;
-        }
-        at += 8;
-    }
-    at + bytes[at..].iter().take_while(|&&byte| byte >= 0x20 && byte != b'"' && byte != b'\\').count()
+    Ok(known.topics(names)?)
 }
 
 /// An event whose data lies in the text it was read from, unless that has escapes.
 pub(crate) type Borrowed<'a> = Event<Cow<'a, str>>;
 
+impl<'a> Plain<'a> {
+    fn is_whole(&self) -> bool {
+        self.topic.is_some() && self.data.is_some()
+    }
+
+    fn into_event(self, topics_limit: usize, recent: &mut Recent<'_>) -> Result<Borrowed<'a>, Problem> {
+        let topics = recent.topics(self.topic.as_slice(), topics_limit)?;
+        let mut event = Event::with_data(topics, Cow::Borrowed(self.data.unwrap_or_default()))?;
+        if let Some(event_type) = self.event_type {
+            event = event.with_type(event_type)?;
+        }
+        if let Some(id) = self.id {
+            event = event.with_id(id)?;
+        }
+        Ok(event)
+    }
+}
+
+/// The event object of the first of several lines, and the length of that line without its end; `None` leaves it to [`event`].
+#[inline]
+pub(crate) fn first_line<'a>(
+    lines: &'a str,
+    topics_limit: usize,
+    recent: &mut Recent<'_>,
+) -> Option<(Result<Borrowed<'a>, Problem>, usize)> {
+    let (plain, end) = plain(lines)?;
+    let len = match lines.as_bytes()[end..] {
+        [b'\n', ..] => end,
+        [b'\r', b'\n', ..] => end + 1,
+        _ => return None,
+    };
+    plain.is_whole().then(|| (plain.into_event(topics_limit, recent), len))
+}
+
 /// One event object. `topics_limit` is the number of topics this door allows.
-pub(crate) fn event<'a>(text: &'a str, topics_limit: usize, recent: &mut Recent) -> Result<Borrowed<'a>, Problem> {
-    if let Some(Plain { topic: Some(topic), data: Some(data), event_type, id }) = plain(text) {
-        let draft = Draft {
-            data: data.into(),
-            event_type: event_type.unwrap_or_default().into(),
-            id: id.unwrap_or_default().into(),
-            ..Draft::default()
-        };
-        return draft.into_event(recent.topics(&[topic], topics_limit)?);
+pub(crate) fn event<'a>(text: &'a str, topics_limit: usize, recent: &mut Recent<'_>) -> Result<Borrowed<'a>, Problem> {
+    if let Some(plain) = plain_alone(text).filter(Plain::is_whole) {
+        return plain.into_event(topics_limit, recent);
     }
     if !text.trim_ascii_start().starts_with('{') {
         // Said here because the derived reader would take an array for the members in their order.
@@ -189,15 +156,15 @@ pub(crate) fn event<'a>(text: &'a str, topics_limit: usize, recent: &mut Recent)
 }
 
 /// An array of event objects, or one of them. The flag says which.
-pub(crate) fn one_or_many<'a>(text: &'a str, topics_limit: usize) -> Result<(Vec<Borrowed<'a>>, bool), Problem> {
+pub(crate) fn one_or_many<'a>(text: &'a str, topics_limit: usize, known: &KnownTopics) -> Result<(Vec<Borrowed<'a>>, bool), Problem> {
     if !text.trim_ascii_start().starts_with('[') {
-        return Ok((vec![event(text, topics_limit, &mut Recent::default())?], false));
+        return Ok((vec![event(text, topics_limit, &mut Recent::new(known))?], false));
     }
     let Elements(elements) = serde_json::from_str(text).map_err(in_words)?;
     if elements.len() > limits::BATCH_EVENTS {
         return Err(Problem::TooManyEvents { limit: limits::BATCH_EVENTS });
     }
-    let mut recent = Recent::default();
+    let mut recent = Recent::new(known);
     let number = |(index, element): (usize, &'a RawValue)| {
         event(element.get(), topics_limit, &mut recent).map_err(|problem| Problem::Element { index: index + 1, problem: Box::new(problem) })
     };
@@ -370,7 +337,7 @@ mod tests {
     }
 
     fn parse(text: &str) -> Result<Borrowed<'_>, Problem> {
-        event(text, limits::TOPICS_PER_EVENT, &mut Recent::default())
+        event(text, limits::TOPICS_PER_EVENT, &mut Recent::new(&KnownTopics::default()))
     }
 
     fn data_of(text: &str) -> String {
@@ -404,7 +371,7 @@ mod tests {
         fn the_short_way_is_no_other_way(pieces in prop::collection::vec(prop::sample::select(PIECES), 0..14)) {
             let text = pieces.concat();
             for text in [format!("{{\"topic\":\"t\",{text}"), format!("{{{text}}}"), text] {
-                if let Some(plain) = plain(&text) {
+                if let Some(plain) = plain_alone(&text) {
                     let object: Object<'_> = match serde_json::from_str(&text) {
                         Ok(object) => object,
                         Err(error) => {
@@ -423,20 +390,27 @@ mod tests {
         }
     }
 
-    /// Each byte at each place of a word, and behind the last one.
+    /// N-3: a line is read the short way only where its end is the line's.
     #[test]
-    fn lengths_of_strings() {
-        for byte in 0..=u8::MAX {
-            for at in 0..20 {
-                let mut text = [0xc3; 20];
-                text[at] = byte;
-                let stops = byte < 0x20 || b"\"\\".contains(&byte);
-                assert_eq!(plain_len(&text), if stops { at } else { 20 }, "{byte:#x} at {at}");
-                let mut text = [b'#'; 20];
-                text[at] = byte;
-                assert_eq!(plain_len(&text), if stops { at } else { 20 }, "{byte:#x} at {at}");
-            }
+    fn first_lines() {
+        fn read(lines: &str) -> Option<(bool, usize)> {
+            first_line(lines, limits::TOPICS_PER_EVENT, &mut Recent::new(&KnownTopics::default())).map(|(event, len)| (event.is_ok(), len))
         }
+        let one = r#"{"topic":"a","data":"d"}"#;
+        for (end, expected) in [
+            ("\n{", Some((true, one.len()))),
+            ("\r\n", Some((true, one.len() + 1))),
+            ("", None),
+            ("\r", None),
+            (" \n", None),
+            ("x\n", None),
+            (",\n", None),
+        ] {
+            assert_eq!(read(&(one.to_owned() + end)), expected, "{end:?}");
+        }
+        assert_eq!(read("{\"topic\":\"a\",\n\"data\":\"d\"}\n"), None, "the end of a line within an object");
+        assert_eq!(read("{\"topic\":\"a\"}\n"), None);
+        assert_eq!(read("{\"topic\":\"*\",\"data\":\"d\"}\n"), Some((false, 24)));
     }
 
     /// What the short way is tried with.
@@ -541,7 +515,7 @@ mod tests {
     #[test]
     fn arrays() {
         fn many(text: &str) -> Result<(Vec<Borrowed<'_>>, bool), Problem> {
-            one_or_many(text, limits::TOPICS_PER_EVENT)
+            one_or_many(text, limits::TOPICS_PER_EVENT, &KnownTopics::default())
         }
         let one = r#"{"topic":"a","data":1}"#;
         assert!(matches!(many(one), Ok((events, false)) if events.len() == 1));

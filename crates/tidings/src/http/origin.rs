@@ -276,8 +276,9 @@ impl Hosts {
 
     fn answers(&self, authority: &str) -> bool {
         let Some((host, _)) = split_port(authority) else { return false };
-        let known = |name: &String| name.eq_ignore_ascii_case(host) || ip(host).is_some_and(|given| ip(name) == Some(given));
-        is_loopback(host) || self.any_address && ip(host).is_some() || self.names.iter().any(known)
+        // Nearly all say the name that is known, and then it is not taken apart.
+        let address = || ip(host).is_some_and(|given| self.any_address || self.names.iter().any(|name| ip(name) == Some(given)));
+        self.names.iter().any(|name| name.eq_ignore_ascii_case(host)) || is_loopback(host) || address()
     }
 
     /// Checks every name the request gives for its host: target and field may differ, and either may be believed by somebody.

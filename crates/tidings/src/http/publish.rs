@@ -32,7 +32,7 @@ pub(crate) async fn publish(hub: &Granted, parts: &Parts, topic: Option<&str>, b
         Some(topic) => {
             let (topics, draft) = parse_query(decode_path(topic)?, query)?;
             let draft = read_data(config, body, draft).await?;
-            let event = draft.into_event(json::topics(&topics, config.topics_per_event)?)?;
+            let event = draft.into_event(json::topics(hub.hub().known_topics(), &topics, config.topics_per_event)?)?;
             text_of(&hub.publish_as(vec![event], key.as_ref()).await?)
         }
         None => {
@@ -43,7 +43,7 @@ pub(crate) async fn publish(hub: &Granted, parts: &Parts, topic: Option<&str>, b
                 Some("application/json") => {
                     let limit = config.publish_body;
                     let text = text(body.all(limit, || Problem::BodyTooLong { limit }).await?)?;
-                    let (events, _) = json::one_or_many(&text, config.topics_per_event)?;
+                    let (events, _) = json::one_or_many(&text, config.topics_per_event, hub.hub().known_topics())?;
                     if events.is_empty() { Vec::new() } else { text_of(&hub.publish_as(events, key.as_ref()).await?) }
                 }
                 // Its lines are appended as they come, so there is no one answer that could be given again.
@@ -158,7 +158,7 @@ struct Lines<'a> {
     rest: Vec<u8>,
     /// The number of the line looked at, from 1.
     line: u64,
-    recent: Recent,
+    recent: Recent<'a>,
     /// Ids of what is kept.
     ids: Vec<u8>,
     /// Bytes of ids with those of what is pending.
@@ -173,9 +173,28 @@ struct Pending<'l> {
     from: u64,
 }
 
+impl<'l> Pending<'l> {
+    fn push(&mut self, event: Borrowed<'l>, cost: usize, line: u64) {
+        if self.events.is_empty() {
+            self.from = line;
+        }
+        self.events.push(event);
+        self.cost += cost;
+    }
+}
+
+/// Lines that are all there, and which of them come next.
+struct Whole<'l> {
+    bytes: &'l [u8],
+    /// The same, if it is text.
+    text: Option<&'l str>,
+    at: usize,
+}
+
 impl<'a> Lines<'a> {
     fn new(hub: &'a Granted, config: &'a Config) -> Self {
-        Lines { hub, config, rest: Vec::new(), line: 0, recent: Recent::default(), ids: Vec::new(), answer_len: 0 }
+        let recent = Recent::new(hub.hub().known_topics());
+        Lines { hub, config, rest: Vec::new(), line: 0, recent, ids: Vec::new(), answer_len: 0 }
     }
 
     async fn run(mut self, mut body: Reader) -> Result<Vec<u8>, Problem> {
@@ -235,41 +254,59 @@ impl<'a> Lines<'a> {
     /// Takes lines that are all there, each with its line end.
     async fn take_lines<'l>(&mut self, lines: &'l [u8], pending: &mut Pending<'l>) -> Result<(), Problem> {
         // Of lines that are text altogether each is.
-        let all = std::str::from_utf8(lines).ok();
-        let mut from = 0;
-        for end in memchr::memchr_iter(b'\n', lines) {
-            let line = from..end;
-            from = end + 1;
-            self.line += 1;
-            if line.len() > self.config.publish_body && !lines[line.clone()].trim_ascii().is_empty() {
-                return Err(Problem::LineTooLong { limit: self.config.publish_body });
-            }
-            let text = match all {
-                Some(all) => &all[line],
-                None => std::str::from_utf8(&lines[line]).map_err(|_| EventError::DataNotUtf8)?,
-            };
-            if text.trim_ascii().is_empty() {
-                continue;
-            }
-            let before = pending.events.last().map_or(&[][..], Event::topics);
-            let event = self.event(text, before)?;
-            let cost = cost_at_most(&event);
-            let (events, bytes) = self.hub.batch_limit();
-            if pending.events.len() >= events.min(limits::BATCH_EVENTS) || pending.cost + cost > bytes.min(APPEND_BYTES) {
-                self.append(pending).await?;
-            }
-            if pending.events.is_empty() {
-                pending.from = self.line;
-            }
-            pending.events.push(event);
-            pending.cost += cost;
+        let mut lines = Whole { bytes: lines, text: std::str::from_utf8(lines).ok(), at: 0 };
+        while let Some((event, cost)) = self.gather(&mut lines, pending)? {
+            self.append(pending).await?;
+            pending.push(event, cost, self.line);
         }
         Ok(())
     }
 
-    /// Checks one line entirely, so that what is pending can only fail as a whole. `before` are topics that are granted.
-    fn event<'l>(&mut self, line: &'l str, before: &[Topic]) -> Result<Borrowed<'l>, Problem> {
-        let event = json::event(line, self.config.topics_per_event, &mut self.recent)?;
+    /// Puts lines to what is pending as long as it is not too much for one append; hands back the event with which it would be, and its cost.
+    fn gather<'l>(&mut self, lines: &mut Whole<'l>, pending: &mut Pending<'l>) -> Result<Option<(Borrowed<'l>, usize)>, Problem> {
+        let (events, bytes) = self.hub.batch_limit();
+        let (events, bytes) = (events.min(limits::BATCH_EVENTS), bytes.min(APPEND_BYTES));
+        while lines.at < lines.bytes.len() {
+            let from = lines.at;
+            self.line += 1;
+            let Some(event) = self.next(lines)? else { continue };
+            self.check(&event, pending.events.last().map_or(&[][..], Event::topics))?;
+            let cost = cost_at_most(&event);
+            if pending.events.len() >= events || pending.cost + cost > bytes {
+                return Ok(Some((event, cost)));
+            }
+            if pending.events.is_empty() {
+                // The others are as long, probably.
+                pending.events.reserve(((lines.bytes.len() - from) / (lines.at - from)).min(events));
+            }
+            pending.push(event, cost, self.line);
+        }
+        Ok(None)
+    }
+
+    /// The event of the next line, if there is something in it.
+    fn next<'l>(&mut self, lines: &mut Whole<'l>) -> Result<Option<Borrowed<'l>>, Problem> {
+        let (limit, topics_limit) = (self.config.publish_body, self.config.topics_per_event);
+        let rest = lines.text.map(|text| &text[lines.at..]);
+        if let Some((event, len)) = rest.and_then(|rest| json::first_line(rest, topics_limit, &mut self.recent)) {
+            lines.at += len + 1;
+            return if len > limit { Err(Problem::LineTooLong { limit }) } else { event.map(Some) };
+        }
+        let rest = &lines.bytes[lines.at..];
+        let line = &rest[..memchr::memchr(b'\n', rest).unwrap_or(rest.len())];
+        lines.at += line.len() + 1;
+        if line.trim_ascii().is_empty() {
+            return Ok(None);
+        }
+        if line.len() > limit {
+            return Err(Problem::LineTooLong { limit });
+        }
+        let text = std::str::from_utf8(line).map_err(|_| EventError::DataNotUtf8)?;
+        json::event(text, topics_limit, &mut self.recent).map(Some)
+    }
+
+    /// Checks what is left to check of an event, so that what is pending can only fail as a whole. `before` are topics that are granted.
+    fn check(&mut self, event: &Borrowed<'_>, before: &[Topic]) -> Result<(), Problem> {
         if event.data().len() > self.config.event_data {
             return Err(Problem::DataTooLong { limit: self.config.event_data });
         }
@@ -283,7 +320,7 @@ impl<'a> Lines<'a> {
         if self.answer_len > limits::ANSWER_IDS {
             return Err(Problem::TooManyLines { limit: limits::ANSWER_IDS });
         }
-        Ok(event)
+        Ok(())
     }
 
     async fn append(&mut self, pending: &mut Pending<'_>) -> Result<(), Problem> {

@@ -1,22 +1,24 @@
 //! The newest events as every shard takes them, and the rule that publishers wait when they outrun the shards.
 //!
-//! It knows positions and sizes, neither topics nor readers.
+//! It knows positions, sizes and names, but no readers.
 
-use super::PublishError;
+use super::{Hub, PublishError};
 use crate::{Config, delivery::Source};
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
-use tidings_core::{EventId, Record, Window, limits};
+use tidings_core::{EventId, KnownTopics, Record, Window, limits};
 use tokio::sync::Notify;
 
 /// The window in front of the shards.
 #[derive(Debug)]
 pub(super) struct Log {
+    /// Those that events had lately.
+    topics: KnownTopics,
     window: Mutex<Window>,
     /// Cost of all records ever put into the window; what shards have taken is measured against it.
     total: AtomicU64,
@@ -43,9 +45,17 @@ pub(super) struct Reservation<'a> {
     bytes: usize,
 }
 
+impl Hub {
+    /// For who makes events of what clients send.
+    pub(crate) fn known_topics(&self) -> &KnownTopics {
+        &self.0.log.topics
+    }
+}
+
 impl Log {
     pub(super) fn new(head: u64, config: &Config) -> Log {
         Log {
+            topics: KnownTopics::default(),
             window: Mutex::new(Window::new(head, config.window_bytes, config.window_events)),
             total: AtomicU64::new(0),
             head: AtomicU64::new(head),
@@ -69,11 +79,11 @@ impl Log {
     /// The id of the newest event, if it came since the hub was started.
     pub(super) fn newest_id(&self) -> Option<EventId> {
         let window = self.window();
-        window.get(window.head()).map(|record| record.id())
+        window.get(window.head()).map(Record::id)
     }
 
     /// Appends what a store has kept.
-    pub(super) fn push(&self, records: &[Arc<Record>]) {
+    pub(super) fn push(&self, records: &[Record]) {
         let mut window = self.window();
         let mut cost = 0;
         for record in records {
@@ -130,7 +140,7 @@ impl Log {
 }
 
 impl Source for Log {
-    fn pull(&self, after: u64, batch: &mut Vec<Arc<Record>>) -> Option<u64> {
+    fn pull(&self, after: u64, batch: &mut Vec<Record>) -> Option<u64> {
         if self.head.load(Ordering::Acquire) <= after {
             return Some(0);
         }
@@ -181,8 +191,8 @@ mod tests {
     use super::*;
     use tidings_core::{Epoch, Event, Position};
 
-    fn record(sequence: u64) -> Arc<Record> {
-        Arc::new(Record::draft(Event::new("t", "d").unwrap()).seal(Position { epoch: Epoch(1), sequence }, 0))
+    fn record(sequence: u64) -> Record {
+        Record::draft(Event::new("t", "d").unwrap()).seal(Position { epoch: Epoch(1), sequence }, 0)
     }
 
     /// Whatever is admitted, what it evicts has been taken by the slowest shard.

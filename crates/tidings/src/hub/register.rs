@@ -134,7 +134,7 @@ impl Register {
     }
 
     /// Takes note of what the log says; before anybody can learn from the log that it says so.
-    pub(super) fn apply(&self, records: &[Arc<Record>]) {
+    pub(super) fn apply(&self, records: &[Record]) {
         for record in records.iter().filter(|record| record.has_two_views()) {
             let Some((ActiveSubscription { match_type, matcher, subscriber, payload }, active)) = ActiveSubscription::read(record) else {
                 continue;
@@ -394,9 +394,9 @@ mod tests {
                 }
                 let seal = |change: &Single| {
                     self.sequence += 1;
-                    Arc::new(change.draft().seal(Position { epoch: Epoch(1), sequence: self.sequence }, 0))
+                    change.draft().seal(Position { epoch: Epoch(1), sequence: self.sequence }, 0)
                 };
-                let records: Vec<Arc<Record>> = changes.iter().map(seal).collect();
+                let records: Vec<Record> = changes.iter().map(seal).collect();
                 self.register.apply(&records);
                 self.register.published(changes.len());
                 appends.push(changes.len());

@@ -13,13 +13,14 @@ use super::{
     Engines,
     admission::Counted,
     detach::{Exit, Leaving},
+    line::Line,
     refusal,
     service::{ConnectionService, Origin},
-    transport::{Phase, State, Transport, shut_down_write},
+    transport::{Phase, State, Transport},
 };
 use crate::{
     Refusal,
-    delivery::{Door, Socket},
+    delivery::{Door, Ring, Socket},
 };
 use bytes::Bytes;
 use http::{Request, Response};
@@ -38,7 +39,6 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, ReadBuf},
-    net::TcpStream,
     sync::watch,
     time::{Instant, Sleep},
 };
@@ -71,7 +71,7 @@ pub(super) struct Times {
 /// A connection that was accepted.
 #[derive(Debug)]
 pub(super) struct Accepted {
-    pub(super) stream: TcpStream,
+    pub(super) line: Line,
     pub(super) peer: SocketAddr,
     pub(super) counted: Counted,
     pub(super) refusal: Option<Refusal>,
@@ -92,18 +92,18 @@ enum End {
     Detach(Box<Leaving>),
 }
 
-/// Serves one connection until it ends.
-pub(super) async fn serve<S, B>(accepted: Accepted, engines: Arc<Engines>, service: S, mut stop: watch::Receiver<bool>)
+/// Serves one connection until it ends, or until it is a shard's, which is woken for it when what is returned is dropped.
+pub(super) async fn serve<S, B>(accepted: Accepted, engines: Arc<Engines>, service: S, mut stop: watch::Receiver<bool>) -> Option<Ring>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let Accepted { stream, peer, counted, refusal } = accepted;
+    let Accepted { line, peer, counted, refusal } = accepted;
     #[cfg(not(target_os = "linux"))]
-    set_options(&socket2::SockRef::from(&stream), engines.times);
-    let stream = Arc::new(stream);
+    line.set_options(engines.times);
+    let line = Arc::new(line);
     let state = Arc::new(State::new(engines.heads.clone()));
     let mut watch = Watch { times: engines.times, state: state.clone(), sleep: None };
     if refusal.is_some() {
@@ -112,13 +112,13 @@ where
     }
     let origin = Arc::new(Origin { peer, refusal, admission: engines.admission.clone(), state: state.clone(), exit: Exit::default() });
     let service = ConnectionService::new(service, origin.clone());
-    let mut transport = Transport::new(stream.clone(), state.clone());
+    let mut transport = Transport::new(line.clone(), state.clone());
     let end = {
         let mut stopping = pin!(async move {
             let _ = stop.wait_for(|stop| *stop).await;
         });
         match sniff(&mut transport, &mut watch, stopping.as_mut()).await {
-            Ok(Protocol::Http1) => http1(transport, &stream, &engines, service, &origin.exit, &mut watch, stopping).await,
+            Ok(Protocol::Http1) => http1(transport, &line, &engines, service, &origin.exit, &mut watch, stopping).await,
             Ok(Protocol::Http2) => {
                 state.set_multiplexed();
                 http2(transport, &engines, service, &mut watch, stopping).await
@@ -128,33 +128,33 @@ where
     };
     match end {
         End::Close => {}
-        End::Reset => {
-            let _ = socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO));
-        }
-        End::Linger => linger(&stream, &[]).await,
-        End::Refuse(status) => linger(&stream, &refusal::response(status, engines.times.head)).await,
+        End::Reset => line.throw_away(),
+        End::Linger => linger(&line, &[]).await,
+        End::Refuse(status) => linger(&line, &refusal::response(status, engines.times.head)).await,
         End::Detach(leaving) => {
-            detach(*leaving, stream, &engines, counted).await;
-            return;
+            return detach(*leaving, line, &engines, counted).await;
         }
     }
     drop(counted);
+    None
 }
 
 /// Gives a stream and its socket to a shard.
-async fn detach(leaving: Leaving, stream: Arc<TcpStream>, engines: &Engines, counted: Counted) {
+async fn detach(leaving: Leaving, line: Arc<Line>, engines: &Engines, counted: Counted) -> Option<Ring> {
     let Leaving { ticket, framing, head, forwarded } = leaving;
     // The HTTP library has let go of its end, and nobody else holds one.
-    let (Some(prepared), Some(stream)) = (ticket.take(), Arc::into_inner(stream)) else { return };
+    let (Some(prepared), Some(line)) = (ticket.take(), Arc::into_inner(line)) else { return None };
     let place = engines.admission.hand_over(counted, forwarded);
-    match Socket::adopt(stream, engines.admission.clone(), place) {
-        Ok(socket) => {
+    match line.into_bare() {
+        Ok(stream) => {
+            let socket = Socket::adopt(stream, engines.admission.clone(), place);
             // A hub that has stopped closes it.
-            prepared.attach(socket, framing, &head).await;
+            prepared.attach(socket, framing, &head).await
         }
         Err(error) => {
             engines.admission.left(place);
             tracing::warn!(%error, "a connection could not be handed to its shard; its client will reconnect");
+            None
         }
     }
 }
@@ -202,6 +202,7 @@ async fn sniff(transport: &mut Transport, watch: &mut Watch, mut stopping: Pin<&
                         return Poll::Ready(Ok(Protocol::Http1));
                     }
                 }
+                Poll::Pending if transport.looks_again() => return Poll::Pending,
                 Poll::Pending => break,
             }
         }
@@ -217,7 +218,7 @@ async fn sniff(transport: &mut Transport, watch: &mut Watch, mut stopping: Pin<&
 
 async fn http1<S, B>(
     transport: Transport,
-    stream: &TcpStream,
+    line: &Line,
     engines: &Engines,
     service: ConnectionService<S>,
     exit: &Exit,
@@ -232,24 +233,32 @@ where
 {
     let state = watch.state.clone();
     let mut connection = engines.http1.serve_connection(TokioIo::new(transport), service);
-    let mut gone = pin!(peer_gone(stream, &state));
+    let mut gone = pin!(peer_gone(line, &state));
     let mut stopped = false;
     let result = poll_fn(|cx| {
-        if !stopped && stopping.as_mut().poll(cx).is_ready() {
+        loop {
+            // First, because it marks the connection as half-closed for what follows.
+            let watched = line.is_watched();
+            if watched && gone.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(End::Close));
+            }
+            if let Poll::Ready(result) = connection.poll_without_shutdown(cx) {
+                return Poll::Ready(Ok(result));
+            }
+            if let Some(leaving) = exit.take() {
+                return Poll::Ready(Err(End::Detach(Box::new(leaving))));
+            }
+            // A request that has to wait for something must hear when its client leaves.
+            if !watched && gone.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(End::Close));
+            }
+            // Last, so that a request that was there before is answered.
+            if stopped || stopping.as_mut().poll(cx).is_pending() {
+                return watch.poll(cx).map(|late| Err(late.end()));
+            }
             stopped = true;
             Pin::new(&mut connection).graceful_shutdown();
         }
-        // First, because it marks the connection as half-closed for what follows.
-        if gone.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(End::Close));
-        }
-        if let Poll::Ready(result) = connection.poll_without_shutdown(cx) {
-            return Poll::Ready(Ok(result));
-        }
-        if let Some(leaving) = exit.take() {
-            return Poll::Ready(Err(End::Detach(Box::new(leaving))));
-        }
-        watch.poll(cx).map(|late| Err(late.end()))
     })
     .await;
     match result {
@@ -309,8 +318,9 @@ where
 ///
 /// hyper reads nothing while it answers a request, so it would not notice either.
 #[cfg(target_os = "linux")]
-async fn peer_gone(stream: &TcpStream, state: &State) {
+async fn peer_gone(line: &Line, state: &State) {
     use tokio::io::Interest;
+    let Ok(stream) = line.watched() else { return };
     // Urgent data is never asked for, so this is the one readiness that says "read side closed" and not "bytes to read".
     let _ = stream.ready(Interest::PRIORITY).await;
     state.set_half_closed();
@@ -319,13 +329,14 @@ async fn peer_gone(stream: &TcpStream, state: &State) {
 
 /// Elsewhere a peer that is gone is found by the next write.
 #[cfg(not(target_os = "linux"))]
-async fn peer_gone(_: &TcpStream, _: &State) {
+async fn peer_gone(_: &Line, _: &State) {
     std::future::pending().await
 }
 
 /// Writes a last answer, ends our half, and waits for the peer to end its own, within bounds.
-async fn linger(stream: &TcpStream, answer: &[u8]) {
+async fn linger(line: &Line, answer: &[u8]) {
     let lingering = async {
+        let stream = line.watched()?;
         let mut rest = answer;
         while !rest.is_empty() {
             stream.writable().await?;
@@ -335,7 +346,7 @@ async fn linger(stream: &TcpStream, answer: &[u8]) {
                 Err(error) => return Err(error),
             }
         }
-        shut_down_write(stream)?;
+        line.shut_down_write()?;
         let mut scrap = vec![0; 16 << 10];
         let mut left = LINGER_BYTES;
         while left > 0 {

@@ -4,10 +4,11 @@
 //! write makes no progress. Both are seen here, where every byte passes. What follows from it is decided in `connection.rs`; this file
 //! knows no request, no response and no timer.
 
+use super::{first::LOOKS, line::Line};
 use bytes::{Buf, Bytes};
 use std::{
     future::Future,
-    io,
+    io::{self, Read, Write},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
@@ -214,21 +215,29 @@ type WaitForPermit = Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> +
 
 /// The socket, with bytes that were read ahead put back.
 pub(super) struct Transport {
-    stream: Arc<TcpStream>,
+    line: Arc<Line>,
     state: Arc<State>,
     read_ahead: Bytes,
     waiting: Option<WaitForPermit>,
+    /// How often an unwatched socket that had nothing to say is looked at again before it is watched.
+    looks: u8,
 }
 
 impl std::fmt::Debug for Transport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Transport").field("stream", &self.stream).field("state", &self.state).finish_non_exhaustive()
+        f.debug_struct("Transport").field("line", &self.line).field("state", &self.state).finish_non_exhaustive()
     }
 }
 
 impl Transport {
-    pub(super) fn new(stream: Arc<TcpStream>, state: Arc<State>) -> Self {
-        Transport { stream, state, read_ahead: Bytes::new(), waiting: None }
+    pub(super) fn new(line: Arc<Line>, state: Arc<State>) -> Self {
+        let looks = if line.is_watched() { 0 } else { LOOKS };
+        Transport { line, state, read_ahead: Bytes::new(), waiting: None, looks }
+    }
+
+    /// Whether it is to be polled again rather than waited for.
+    pub(super) fn looks_again(&self) -> bool {
+        self.waiting.is_none() && !self.line.is_watched()
     }
 
     /// Puts bytes back that were read from here.
@@ -252,13 +261,24 @@ impl Transport {
         Poll::Ready(())
     }
 
-    fn poll_write_with(&self, cx: &mut Context<'_>, write: impl Fn(&TcpStream) -> io::Result<usize>) -> Poll<io::Result<usize>> {
+    /// The first write needs nobody to say that there is room.
+    fn poll_write_with(
+        &self,
+        cx: &mut Context<'_>,
+        at_once: impl FnMut(&mio::net::TcpStream) -> io::Result<usize>,
+        write: impl Fn(&TcpStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        if let Some(result) = self.line.at_once(at_once) {
+            self.state.wrote(true);
+            return Poll::Ready(result);
+        }
+        let stream = self.line.watched()?;
         loop {
-            if self.stream.poll_write_ready(cx)?.is_pending() {
+            if stream.poll_write_ready(cx)?.is_pending() {
                 self.state.wrote(false);
                 return Poll::Pending;
             }
-            match write(&self.stream) {
+            match write(stream) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => {
                     self.state.wrote(true);
@@ -278,12 +298,29 @@ impl AsyncRead for Transport {
             this.read_ahead.advance(n);
             return Poll::Ready(Ok(()));
         }
-        loop {
-            ready!(this.stream.poll_read_ready(cx))?;
+        if !this.line.is_watched() {
             ready!(this.poll_permit(cx));
+            if let Some(result) = this.line.at_once(|mut stream| stream.read(buf.initialize_unfilled())) {
+                let n = result?;
+                buf.advance(n);
+                this.looks = 0;
+                this.state.read(n);
+                return Poll::Ready(Ok(()));
+            }
+            this.state.return_permit();
+            if let Some(left) = this.looks.checked_sub(1) {
+                this.looks = left;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+        loop {
+            ready!(this.line.watched()?.poll_read_ready(cx))?;
+            ready!(this.poll_permit(cx));
+            let stream = this.line.watched()?;
             let (room, mut read) = (buf.remaining(), None);
-            let result = this.stream.try_io(Interest::READABLE, || {
-                let n = this.stream.try_read_buf(buf)?;
+            let result = stream.try_io(Interest::READABLE, || {
+                let n = stream.try_read_buf(buf)?;
                 read = Some(n);
                 // Less than there was room for is all there was: said here, it spares a call for each request that would only find
                 // nothing more. What comes meanwhile is a new edge.
@@ -306,7 +343,7 @@ impl AsyncWrite for Transport {
         if self.state.intercept(buf) {
             return Poll::Ready(Ok(buf.len()));
         }
-        self.poll_write_with(cx, |stream| stream.try_write(buf))
+        self.poll_write_with(cx, |mut stream| stream.write(buf), |stream| stream.try_write(buf))
     }
 
     fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
@@ -315,7 +352,7 @@ impl AsyncWrite for Transport {
         {
             return Poll::Ready(Ok(only.len()));
         }
-        self.poll_write_with(cx, |stream| stream.try_write_vectored(bufs))
+        self.poll_write_with(cx, |mut stream| stream.write_vectored(bufs), |stream| stream.try_write_vectored(bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -329,11 +366,6 @@ impl AsyncWrite for Transport {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(shut_down_write(&self.stream))
+        Poll::Ready(self.line.shut_down_write())
     }
-}
-
-/// Ends our half of the connection.
-pub(super) fn shut_down_write(stream: &TcpStream) -> io::Result<()> {
-    socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write)
 }

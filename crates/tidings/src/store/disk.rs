@@ -3,6 +3,7 @@
 //!
 //! Here its parts are joined: the writer and the keeper, a thread each, and the log that readers see.
 
+mod apart;
 mod aside;
 #[cfg(test)]
 mod bad_days;
@@ -29,7 +30,11 @@ mod recovery;
 mod rewrite;
 #[cfg(test)]
 mod rewrite_trials;
+mod room;
+#[cfg(test)]
+mod room_trials;
 mod scan;
+mod sections;
 mod segment;
 #[cfg(test)]
 mod simulated;
@@ -40,7 +45,7 @@ mod trials;
 mod verify;
 mod writer;
 
-use super::{Bounds, EventStore, Follower, KeyWindow, Once, OnceKey, PageLimits, Promises, StoreError, StoreFuture, StoreReport};
+use super::{Bounds, EventStore, Follower, KeyWindow, Once, OnceKey, PageJob, PageLimits, Promises, StoreError, StoreFuture, StoreReport};
 use crate::PrefixRule;
 use cached::Cached;
 pub use directory::{LogDirectory, LogReport, MissingReport, NewEpoch, SegmentReport};
@@ -181,6 +186,8 @@ fn assemble(files: Arc<dyn Files>, options: DiskOptions, finished: Box<dyn Fn() 
     let durable: Arc<Durable> = Arc::new(durable);
     let keyring = Arc::new(keyring);
     let keeper = Keeper::new(log.clone(), durable.clone(), keyring.clone());
+    let newest = log.view().segments.back().filter(|newest| newest.header.serial & aside::ASIDE == 0).map_or(0, |newest| newest.taken());
+    let taken = log.taken() - newest;
     let writer = Writer {
         log: log.clone(),
         durable,
@@ -195,6 +202,8 @@ fn assemble(files: Arc<dyn Files>, options: DiskOptions, finished: Box<dyn Fn() 
         kept,
         accepted_at,
         refusing: None,
+        taken,
+        patience: Duration::ZERO,
     };
     Ok(Parts { log, writer, keeper, torn })
 }
@@ -221,7 +230,8 @@ impl DiskStore {
             // A keeper that is gone has nothing to do any more.
             let _ = tell.send(());
         });
-        let Parts { log, writer, keeper, torn } = assemble(Arc::new(directory), options, finished).map_err(io)?;
+        let Parts { log, mut writer, keeper, torn } = assemble(Arc::new(directory), options, finished).map_err(io)?;
+        writer.patience = Duration::from_millis(limits::LOG_ROOM_MS);
         let (queue, follower, keyring) = (writer.queue.clone(), writer.follower.clone(), writer.keyring.clone());
         let thread = |name: &str| std::thread::Builder::new().name(name.into());
         let keeper = thread("log-keeper").spawn(move || keeper.run(&told)).map_err(io)?;
@@ -313,6 +323,18 @@ impl EventStore for DiskStore {
     ) -> StoreFuture<'a, Page> {
         let (filter, known) = (filter.clone(), known.to_vec());
         self.read(move |log| log.read_beyond(after, up_to, &filter, &known, limits))
+    }
+
+    fn read_at_hand(&self, after: u64, up_to: u64, filter: &Filter, limits: PageLimits) -> Option<Page> {
+        self.log.read_at_hand(after, up_to, filter, limits)
+    }
+
+    fn read_elsewhere(&self, after: u64, up_to: u64, filter: Arc<Filter>, known: Option<Floors>, limits: PageLimits) -> Option<PageJob> {
+        let log = self.log.clone();
+        Some(Box::new(move || {
+            let page = log.read_beyond(after, up_to, &filter, known.as_deref().unwrap_or_default(), limits);
+            page.map_err(|error| store_error(&error))
+        }))
     }
 
     fn keeps_latest(&self, asked: &Matchers) -> bool {

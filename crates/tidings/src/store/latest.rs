@@ -43,9 +43,13 @@ impl Latest {
         Latest { by_sequence, by_kind, by_name, bytes: 0, max_events, max_bytes, warned: false }
     }
 
-    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.by_sequence.is_empty()
+    }
+
+    /// What all of them cost.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     pub(super) fn contains(&self, sequence: u64) -> bool {

@@ -13,7 +13,7 @@ use std::{
     fmt,
     future::ready,
     ops::Bound,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     time::Instant,
 };
 use tidings_core::{
@@ -41,7 +41,7 @@ struct Log {
     rings: Vec<Ring>,
     latest: Latest,
     /// Those of the latest that have left their rings.
-    beside: BTreeMap<u64, Arc<Record>>,
+    beside: BTreeMap<u64, Record>,
     /// How many events are there that have topics of several classes.
     foreign: usize,
     head: u64,
@@ -107,23 +107,23 @@ impl MemoryStore {
 
     /// Appends under the lock, so that whoever follows gets the batches in the order of the log. The second list is what has left it: to be
     /// dropped without the lock, for it was not looked at for long and takes its time.
-    fn append_to(&self, log: &mut Log, batch: Vec<Draft>, now: u64) -> (Vec<Arc<Record>>, Vec<Arc<Record>>) {
+    fn append_to(&self, log: &mut Log, batch: Vec<Draft>, now: u64) -> (Vec<EventId>, Vec<Record>) {
         log.accepted_at = log.accepted_at.max(now);
-        let (mut sequence, accepted_at) = (log.head, log.accepted_at);
-        let seal = |draft: Draft| {
-            sequence += 1;
-            Arc::new(draft.seal(Position { epoch: self.epoch, sequence }, accepted_at))
-        };
-        let records: Vec<Arc<Record>> = batch.into_iter().map(seal).collect();
-        let mut left = Vec::new();
-        log.push(&records, &mut left);
-        log.retain(now, &mut left);
-        log.told = Some((now, Instant::now()));
-        log.keys.forget(accepted_at);
+        let (first, accepted_at) = (Position { epoch: self.epoch, sequence: log.head + 1 }, log.accepted_at);
+        let records = Record::seal(batch, first, accepted_at);
+        let ids = records.iter().map(Record::id).collect();
+        // Whoever follows cannot look at the log before the lock is let go.
         if let Some(follower) = self.follower.get() {
             follower(&records);
         }
-        (records, left)
+        let mut left = Vec::new();
+        log.push(records, &mut left);
+        log.retain(now, &mut left);
+        // Where nothing ages, nobody looks at the clock.
+        let ages = log.rings.iter().any(|ring| ring.age_ms.is_some() && !ring.window.is_empty());
+        log.told = ages.then(|| (now, Instant::now()));
+        log.keys.forget(accepted_at);
+        (ids, left)
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -140,9 +140,11 @@ impl MemoryStore {
 impl Log {
     /// Appends records in order. Of those in a row with the same topics only the last is the topics' newest, both where they come in and
     /// where they leave.
-    fn push(&mut self, records: &[Arc<Record>], gone: &mut Vec<Arc<Record>>) {
-        for run in records.chunk_by(|one, next| one.topics() == next.topics()) {
-            let newest = &run[run.len() - 1];
+    fn push(&mut self, records: Vec<Record>, gone: &mut Vec<Record>) {
+        let mut records = records.into_iter();
+        while let Some(first) = records.as_slice().first() {
+            let len = records.as_slice().iter().take_while(|next| next.topics() == first.topics()).count();
+            let newest = &records.as_slice()[len - 1];
             for topic in newest.topics() {
                 match self.topics.get_mut(topic) {
                     Some(sequence) => *sequence = newest.position().sequence,
@@ -151,19 +153,19 @@ impl Log {
             }
             let class = self.rules.class_of(newest.topics());
             if self.rules.is_foreign(class, newest.topics()) {
-                self.foreign += run.len();
+                self.foreign += len;
             }
             let keeps = self.rules.keeps_latest(newest.topics());
             let from = gone.len();
-            for record in run {
+            for record in records.by_ref().take(len) {
                 self.head = record.position().sequence;
                 if let Some(id) = record.publisher_id() {
-                    self.ids.entry(id.into()).or_default().push_back(record.position().sequence);
+                    self.ids.entry(id.into()).or_default().push_back(self.head);
                 }
                 if keeps {
-                    self.replace(record);
+                    self.replace(&record);
                 }
-                self.rings[class].window.push(record.clone(), |old| gone.push(old));
+                self.rings[class].window.push(record, |old| gone.push(old));
             }
             self.leave(class, &gone[from..]);
         }
@@ -176,49 +178,63 @@ impl Log {
         latest.push(rules, record, |sequence, _| gone.extend(beside.remove(&sequence)));
         for old in gone {
             let class = self.rules.class_of(old.topics());
-            self.forget(class, &old, false);
+            self.forget(class, &[old]);
         }
     }
 
     /// Some have left the ring of their class, in order.
-    fn leave(&mut self, class: usize, left: &[Arc<Record>]) {
-        for (at, old) in left.iter().enumerate() {
+    fn leave(&mut self, class: usize, left: &[Record]) {
+        if self.latest.is_empty() {
+            // Of those in a row with one audience it is enough to remember the last.
+            let alike = |one: &Record, next: &Record| one.topics() == next.topics() && one.is_private() == next.is_private();
+            for run in left.chunk_by(alike) {
+                self.forget(class, run);
+            }
+            return;
+        }
+        for old in left {
             if self.latest.contains(old.position().sequence) {
-                self.beside.insert(old.position().sequence, old.clone());
+                // It stays when those it came with have left.
+                self.beside.insert(old.position().sequence, old.alone());
             } else {
-                let newer = left.get(at + 1).is_some_and(|next| next.topics() == old.topics());
-                self.forget(class, old, newer);
+                self.forget(class, std::slice::from_ref(old));
             }
         }
     }
 
-    /// One is gone for good; or it is known that there is a newer one with the same topics.
-    fn forget(&mut self, class: usize, old: &Record, newer: bool) {
+    /// A run with one audience is gone for good.
+    fn forget(&mut self, class: usize, run: &[Record]) {
+        let Some(newest) = run.last() else { return };
         let ring = &mut self.rings[class];
-        ring.gone.push(&self.rules, class, old);
-        ring.gone_at = ring.gone_at.max(old.accepted_at());
-        let sequence = old.position().sequence;
-        if let Some(id) = old.publisher_id()
-            && let Some(places) = self.ids.get_mut(id)
-        {
-            if let Ok(at) = places.binary_search(&sequence) {
-                places.remove(at);
-            }
-            if places.is_empty() {
-                self.ids.remove(id);
-            }
+        ring.gone.push(&self.rules, class, newest);
+        ring.gone_at = ring.gone_at.max(newest.accepted_at());
+        if !self.ids.is_empty() {
+            run.iter().for_each(|old| self.forget_id(old));
         }
         let among_others = self.foreign > 0 || !self.beside.is_empty();
-        if self.rules.is_foreign(class, old.topics()) {
-            self.foreign -= 1;
+        if self.rules.is_foreign(class, newest.topics()) {
+            self.foreign -= run.len();
         }
-        for topic in old.topics().iter().filter(|_| !newer) {
-            if self.topics.get(topic) == Some(&sequence) {
+        for topic in newest.topics() {
+            if self.topics.get(topic) == Some(&newest.position().sequence) {
                 // Older ones can only be there where events of several classes share a topic, or some are kept longer than others.
                 match among_others.then(|| self.newest_with(topic)).flatten() {
                     Some(older) => drop(self.topics.insert(topic.clone(), older)),
                     None => drop(self.topics.remove(topic)),
                 }
+            }
+        }
+    }
+
+    fn forget_id(&mut self, old: &Record) {
+        if let Some(id) = old.publisher_id()
+            && let Some(places) = self.ids.get_mut(id)
+        {
+            if let Ok(at) = places.binary_search(&old.position().sequence) {
+                places.remove(at);
+            }
+            if places.is_empty() {
+                self.ids.remove(id);
             }
         }
     }
@@ -229,7 +245,7 @@ impl Log {
     }
 
     /// Removes what is too old.
-    fn retain(&mut self, now: u64, gone: &mut Vec<Arc<Record>>) {
+    fn retain(&mut self, now: u64, gone: &mut Vec<Record>) {
         for class in 0..self.rings.len() {
             let Some(age) = self.rings[class].age_ms else { continue };
             let window = &mut self.rings[class].window;
@@ -251,12 +267,12 @@ impl Log {
         first.map(|record| record.position().sequence - 1).min().unwrap_or(self.head)
     }
 
-    fn get(&self, sequence: u64) -> Option<&Arc<Record>> {
+    fn get(&self, sequence: u64) -> Option<&Record> {
         self.rings.iter().find_map(|ring| ring.window.get(sequence)).or_else(|| self.beside.get(&sequence))
     }
 
     fn id_at(&self, sequence: u64) -> Option<EventId> {
-        self.get(sequence).map(|record| record.id())
+        self.get(sequence).map(Record::id)
     }
 
     /// Whether something after a place is gone that a reader wants and has not been told of.
@@ -281,11 +297,11 @@ impl Log {
     }
 }
 
-type Run<'a> = Box<dyn Iterator<Item = &'a Arc<Record>> + 'a>;
+type Run<'a> = Box<dyn Iterator<Item = &'a Record> + 'a>;
 
 /// Several runs in order as one, each with what it gives next.
 struct Merged<'a> {
-    runs: Vec<(&'a Arc<Record>, Run<'a>)>,
+    runs: Vec<(&'a Record, Run<'a>)>,
     descending: bool,
 }
 
@@ -296,10 +312,10 @@ impl<'a> Merged<'a> {
 }
 
 impl<'a> Iterator for Merged<'a> {
-    type Item = &'a Arc<Record>;
+    type Item = &'a Record;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let sequence = |(_, (next, _)): &(usize, &(&Arc<Record>, _))| next.position().sequence;
+        let sequence = |(_, (next, _)): &(usize, &(&Record, _))| next.position().sequence;
         let runs = self.runs.iter().enumerate();
         let (at, _) = if self.descending { runs.max_by_key(sequence) } else { runs.min_by_key(sequence) }?;
         let (next, run) = &mut self.runs[at];
@@ -311,7 +327,7 @@ impl<'a> Iterator for Merged<'a> {
 }
 
 /// A page of what comes, in order.
-fn page<'a>(records: impl Iterator<Item = &'a Arc<Record>>, after: u64, end: u64, filter: &Filter, limits: PageLimits) -> Page {
+fn page<'a>(records: impl Iterator<Item = &'a Record>, after: u64, end: u64, filter: &Filter, limits: PageLimits) -> Page {
     let mut page = Page::new(Vec::new(), after);
     let mut bytes = 0;
     for (scanned, record) in records.take_while(|record| record.position().sequence <= end).enumerate() {
@@ -340,8 +356,8 @@ impl EventStore for MemoryStore {
     }
 
     fn append(&self, batch: Vec<Draft>, now: u64) -> StoreFuture<'_, Vec<EventId>> {
-        let (records, _left) = self.append_to(&mut self.log(), batch, now);
-        Box::pin(ready(Ok(records.iter().map(|record| record.id()).collect())))
+        let (ids, _left) = self.append_to(&mut self.log(), batch, now);
+        Box::pin(ready(Ok(ids)))
     }
 
     fn append_once(&self, batch: Vec<Draft>, key: OnceKey, now: u64) -> StoreFuture<'_, Once> {
@@ -350,13 +366,13 @@ impl EventStore for MemoryStore {
             Some(entry) if entry.key == key => Once::Before(ids(self.epoch, entry.first, &batch)),
             Some(_) => Once::Other,
             None => {
-                let records;
-                (records, left) = self.append_to(&mut log, batch, now);
-                if let Some(first) = records.first() {
-                    let (first, at) = (first.position().sequence, log.accepted_at);
+                let (first, ids);
+                (first, (ids, left)) = (log.head + 1, self.append_to(&mut log, batch, now));
+                if !ids.is_empty() {
+                    let at = log.accepted_at;
                     log.keys.push(Entry { key, first, at });
                 }
-                Once::Kept(records.iter().map(|record| record.id()).collect())
+                Once::Kept(ids)
             }
         };
         drop(log);

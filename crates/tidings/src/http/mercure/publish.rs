@@ -17,7 +17,7 @@ use crate::{
 };
 use http::{Response, request::Parts};
 use std::borrow::Cow;
-use tidings_core::{Event, Topic};
+use tidings_core::{Event, KnownTopics, Topic};
 
 /// Answers `POST`.
 pub(super) async fn publish(
@@ -37,7 +37,7 @@ pub(super) async fn publish(
     let limit = config.mercure_body;
     let form = Reader::new(body, config.request_time).all(limit, || Problem::BodyTooLong { limit }).await?;
     let dialect = access.dialect().unwrap_or(dialect);
-    let event = Form::read(&form)?.into_event(config.mercure_topics, |topic| {
+    let event = Form::read(&form)?.into_event(hub.known_topics(), config.mercure_topics, |topic| {
         let granted = access.grant.publish.matches(topic);
         if granted { Ok(()) } else { Err(Problem::Auth(access.insufficient(), dialect)) }
     })?;
@@ -88,11 +88,16 @@ impl<'a> Form<'a> {
     }
 
     /// In the order of M-309: topics, `retry`, rights, and then the rest.
-    fn into_event(self, most_topics: usize, granted: impl Fn(&Topic) -> Result<(), Problem>) -> Result<Event, Problem> {
+    fn into_event(
+        self,
+        known: &KnownTopics,
+        most_topics: usize,
+        granted: impl Fn(&Topic) -> Result<(), Problem>,
+    ) -> Result<Event, Problem> {
         if self.topics.is_empty() {
             return Err(Problem::MercureNoTopic);
         }
-        let topics = json::topics(&self.topics, most_topics)?;
+        let topics = json::topics(known, &self.topics, most_topics)?;
         let mut event = Event::on(topics, self.data.unwrap_or_default())?;
         if let Some(retry) = self.retry {
             event = event.with_retry_text(&retry)?;

@@ -52,7 +52,7 @@ pub(super) fn write(log: &Log, through: u64, number: u64) -> io::Result<Option<A
                     header.seed,
                     &mut bytes,
                     None,
-                    std::iter::once(&**record),
+                    std::iter::once(record),
                     |_| (),
                 );
             }

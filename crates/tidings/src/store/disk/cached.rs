@@ -1,8 +1,13 @@
-//! What readers of the log would otherwise do again and again, kept within bounds: opened files, and checked pages of indexes.
+//! What readers of the log would otherwise do again and again, kept within bounds: opened files, checked pages of indexes, and events that
+//! lie apart.
 //!
 //! It knows names and page numbers, not what is in them. A file that is removed or replaced is let go at once, so that its space comes back.
 
-use super::files::{File, Files, Why};
+use super::{
+    apart::Records,
+    files::{File, Files, Why},
+    format::serial_of,
+};
 use std::{
     collections::VecDeque,
     io,
@@ -15,7 +20,10 @@ use tidings_core::limits;
 pub(super) struct Cached {
     files: Arc<dyn Files>,
     opened: Mutex<Opened>,
-    pub(super) pages: Pages,
+    pub(super) pages: Arc<Pages>,
+    pub(super) records: Arc<Records>,
+    /// Whether a file may be opened: if not, there is only what is in memory.
+    opens: bool,
 }
 
 #[derive(Debug, Default)]
@@ -28,7 +36,13 @@ struct Opened {
 
 impl Cached {
     pub(super) fn new(files: Arc<dyn Files>) -> Cached {
-        Cached { files, opened: Mutex::default(), pages: Pages::default() }
+        Cached { files, opened: Mutex::default(), pages: Arc::default(), records: Arc::default(), opens: true }
+    }
+
+    /// What of it is in memory: whoever needs a file is told that it would have to wait ([`io::ErrorKind::WouldBlock`]).
+    pub(super) fn at_hand(&self) -> Cached {
+        let Cached { files, pages, records, .. } = self;
+        Cached { files: files.clone(), opened: Mutex::default(), pages: pages.clone(), records: records.clone(), opens: false }
     }
 
     fn opened(&self) -> MutexGuard<'_, Opened> {
@@ -49,6 +63,9 @@ impl Files for Cached {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        if !self.opens {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let changes = {
             let mut opened = self.opened();
             if let Some(at) = opened.handles.iter().rposition(|(known, _)| **known == *name)
@@ -80,6 +97,9 @@ impl Files for Cached {
     fn remove(&self, name: &str) -> io::Result<()> {
         let removed = self.files.remove(name);
         self.forget(&[name]);
+        if let Some(serial) = serial_of(name, "log") {
+            self.records.forget(serial);
+        }
         removed
     }
 

@@ -28,9 +28,9 @@ struct Trial {
     random: Random,
     disk: Simulated,
     options: DiskOptions,
-    delivered: Arc<Mutex<Vec<Arc<Record>>>>,
+    delivered: Arc<Mutex<Vec<Record>>>,
     /// Every event that there ever was.
-    model: BTreeMap<u64, Arc<Record>>,
+    model: BTreeMap<u64, Record>,
     floors: BTreeMap<Box<str>, u64>,
     /// Whether it is known exactly what was removed of what: not after a start, nor when something that was begun could not be finished.
     exact: bool,
@@ -169,9 +169,9 @@ impl Trial {
         latest.into_values().flatten().collect()
     }
 
-    fn pages(&mut self, log: &Log, filter: &Filter, mut after: u64, latest: bool) -> Result<Vec<Arc<Record>>, String> {
+    fn pages(&mut self, log: &Log, filter: &Filter, mut after: u64, latest: bool) -> Result<Vec<Record>, String> {
         let (head, floors) = (log.bounds().head, log.sight().floors);
-        let mut records: Vec<Arc<Record>> = Vec::new();
+        let mut records: Vec<Record> = Vec::new();
         while after < head {
             let limits = PageLimits {
                 bytes: 1 + self.random.below(2_000) as usize,

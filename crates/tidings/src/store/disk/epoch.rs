@@ -129,6 +129,8 @@ fn copy(
         kept: 0,
         accepted_at: 0,
         refusing: None,
+        taken: 0,
+        patience: std::time::Duration::ZERO,
     };
     let filter = Filter::new(Matchers::all(), &Grant::full());
     let (mut after, head) = old.extent();
@@ -153,11 +155,11 @@ fn copy(
 }
 
 /// As if they were published now, at the time at which they were.
-fn append(writer: &mut Writer, records: &[Arc<Record>]) -> io::Result<()> {
+fn append(writer: &mut Writer, records: &[Record]) -> io::Result<()> {
     let (mut group, mut answers) = (Vec::new(), Vec::new());
     for run in records.chunk_by(|one, next| one.accepted_at() == next.accepted_at()) {
         let (answer, answered) = oneshot::channel();
-        let drafts = run.iter().map(|record| record.redraft()).collect();
+        let drafts = run.iter().map(Record::redraft).collect();
         group.push(Waiting { drafts, key: None, now: run[0].accepted_at(), answer });
         answers.push(answered);
     }

@@ -49,6 +49,8 @@ pub(super) fn save(files: &dyn Files, epoch: Epoch, rules: &Rules, gone: &[Gone]
         files.rename(NEW, NAME)
     };
     if let Err(error) = write() {
+        // On a full disk it would take the room that removing needs.
+        let _ = files.remove(NEW);
         tracing::warn!(%error, "which topics were removed could not be noted; after a restart more readers may be told of a gap");
     }
 }

@@ -8,9 +8,10 @@ use super::{
     files::{File, Files},
     format::{VERSION, index_name, invalid, u16_at, u32_at, u64_at, version_up_to},
     page_writer::PageWriter,
+    sections::{lengths, put_sections},
 };
 use std::{
-    cell::RefCell,
+    cell::{OnceCell, RefCell},
     collections::BTreeMap,
     io,
     ops::{Bound, Range},
@@ -32,8 +33,7 @@ const MAGIC: &[u8; 8] = b"TIDINDEX";
 /// The version of an index of a segment with holes: it has the number of each event too.
 const WITH_HOLES: u16 = 2;
 const HEADER: usize = 72;
-/// Entries between two fences.
-const FENCED: usize = 16;
+const NOT_TEXT: &str = "a name in an index is not text";
 /// Pages at hand while one question is answered: of each part one or two.
 const AT_HAND: usize = 8;
 
@@ -229,44 +229,6 @@ impl MemoryIndex {
     }
 }
 
-/// Lengths of postings, entries and fences.
-fn lengths(names: &BTreeMap<Box<str>, Vec<u32>>) -> [u32; 3] {
-    let [mut postings, mut entries, mut fences] = [0, 0, 0];
-    for (n, (name, list)) in names.iter().enumerate() {
-        postings += 4 * list.len() as u32;
-        entries += 2 + name.len() as u32 + 8;
-        fences += if n % FENCED == 0 { 2 + name.len() as u32 + 4 } else { 0 };
-    }
-    [postings, entries, fences]
-}
-
-/// Postings, entries and fences.
-fn put_sections(pages: &mut PageWriter, names: &BTreeMap<Box<str>, Vec<u32>>) -> io::Result<()> {
-    for event in names.values().flatten() {
-        pages.put(&event.to_le_bytes())?;
-    }
-    let put_name = |pages: &mut PageWriter, name: &str| {
-        pages.put(&(name.len() as u16).to_le_bytes())?;
-        pages.put(name.as_bytes())
-    };
-    let mut posting = 0;
-    for (name, list) in names {
-        put_name(pages, name)?;
-        pages.put(&(list.len() as u32).to_le_bytes())?;
-        pages.put(&u32::to_le_bytes(posting))?;
-        posting += list.len() as u32;
-    }
-    let mut entry = 0;
-    for (n, name) in names.keys().enumerate() {
-        if n % FENCED == 0 {
-            put_name(pages, name)?;
-            pages.put(&u32::to_le_bytes(entry))?;
-        }
-        entry += 2 + name.len() as u32 + 8;
-    }
-    Ok(())
-}
-
 pub(super) fn page_checksum(serial: u64, page: u64, contents: &[u8]) -> u32 {
     let place = crc32c::crc32c_append(crc32c::crc32c(&serial.to_le_bytes()), &page.to_le_bytes());
     crc32c::crc32c_append(place, contents)
@@ -318,6 +280,8 @@ pub(super) struct FileIndex {
     /// By which its pages are known: an index that was made again is another one.
     number: u64,
     pub(super) about: About,
+    /// Bytes of its file.
+    pub(super) len: u64,
     has_holes: bool,
     parts: [Part; 2],
 }
@@ -334,7 +298,7 @@ impl FileIndex {
     pub(super) fn open(files: &dyn Files, serial: u64) -> io::Result<FileIndex> {
         let file = files.open(&index_name(serial))?;
         let len = file.len()?;
-        let reader = Reader { file, serial, index: None, pages: RefCell::default() };
+        let reader = Reader { files, file: file.into(), serial, index: None, pages: RefCell::default() };
         let header = reader.read(0, HEADER)?;
         if header[..8] != *MAGIC {
             return Err(invalid("not an index"));
@@ -363,20 +327,21 @@ impl FileIndex {
             return Err(invalid("an index that is cut off"));
         }
         static OPENED: AtomicU64 = AtomicU64::new(0);
-        Ok(FileIndex { serial, number: OPENED.fetch_add(1, Ordering::Relaxed), about, has_holes, parts })
+        Ok(FileIndex { serial, number: OPENED.fetch_add(1, Ordering::Relaxed), about, len, has_holes, parts })
     }
 
     /// For the length of one question: readers never keep a file open that retention may remove.
-    pub(super) fn reader<'a>(&'a self, files: &'a Cached) -> io::Result<Reader<'a>> {
-        let file = files.open(&index_name(self.serial))?;
-        Ok(Reader { file, serial: self.serial, index: Some((self, &files.pages)), pages: RefCell::default() })
+    pub(super) fn reader<'a>(&'a self, files: &'a Cached) -> Reader<'a> {
+        Reader { files, file: OnceCell::new(), serial: self.serial, index: Some((self, &files.pages)), pages: RefCell::default() }
     }
 }
 
 /// Reads an index's pages, and believes none that does not check.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
-    file: Arc<dyn File>,
+    files: &'a dyn Files,
+    /// Opened when the first page has to be read.
+    file: OnceCell<Arc<dyn File>>,
     serial: u64,
     /// The index, once its header is known, and the pages that all readers share.
     index: Option<(&'a FileIndex, &'a Pages)>,
@@ -384,6 +349,13 @@ pub(super) struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    fn file(&self) -> io::Result<&dyn File> {
+        if self.file.get().is_none() {
+            let _ = self.file.set(self.files.open(&index_name(self.serial))?);
+        }
+        self.file.get().map(|file| &**file).ok_or_else(|| invalid("an index that is not open"))
+    }
+
     /// A page that was checked.
     fn page(&self, page: u64) -> io::Result<Arc<[u8]>> {
         let shared = self.index.map(|(index, pages)| (pages, (index.number, page)));
@@ -391,7 +363,7 @@ impl Reader<'_> {
             return Ok(contents);
         }
         let mut bytes = [0; PAGE];
-        if self.file.read_at(&mut bytes, page * PAGE as u64)? < PAGE {
+        if self.file()?.read_at(&mut bytes, page * PAGE as u64)? < PAGE {
             return Err(invalid("an index that is cut off"));
         }
         if page_checksum(self.serial, page, &bytes[..CONTENTS]) != u32_at(&bytes, CONTENTS) {
@@ -448,7 +420,32 @@ impl Reader<'_> {
         let len = usize::from(u16_at(&self.read(*at, 2)?, 0));
         let name = self.read(*at + 2, len)?;
         *at += 2 + len as u64;
-        String::from_utf8(name).map_err(|_| invalid("a name in an index is not text"))
+        String::from_utf8(name).map_err(|_| invalid(NOT_TEXT))
+    }
+
+    /// The entry at a place, its name into a buffer: the number of its postings, and where they begin. Goes on to the next one.
+    fn entry(&self, at: &mut u64, name: &mut Vec<u8>) -> io::Result<(u32, u32)> {
+        let from = (*at % CONTENTS as u64) as usize;
+        // Nearly all are whole on one page.
+        let whole = self.on_page(*at / CONTENTS as u64, |page| {
+            let rest = &page[from..];
+            let len = usize::from(u16_at(rest.get(..2)?, 0));
+            let entry = rest.get(2..2 + len + 8)?;
+            name.clear();
+            name.extend(&entry[..len]);
+            Some((u32_at(entry, len), u32_at(entry, len + 4)))
+        })?;
+        let answer = match whole {
+            Some(answer) => answer,
+            None => {
+                let len = usize::from(u16_at(&self.read(*at, 2)?, 0));
+                *name = self.read(*at + 2, len)?;
+                let place = *at + 2 + len as u64;
+                (self.u32(place)?, self.u32(place + 4)?)
+            }
+        };
+        *at += 2 + name.len() as u64 + 8;
+        Ok(answer)
     }
 
     fn fences(&self, section: Range<u64>) -> io::Result<Vec<(Box<str>, u64)>> {
@@ -474,16 +471,15 @@ impl Index for Reader<'_> {
         let part = &index.parts[names as usize];
         let fence = part.fences.partition_point(|(name, _)| **name <= *from).saturating_sub(1);
         let Some((_, offset)) = part.fences.get(fence) else { return Ok(()) };
-        let mut at = part.entries.start + offset;
+        let (mut at, mut name) = (part.entries.start + offset, Vec::new());
         while at < part.entries.end {
-            let name = self.name(&mut at)?;
-            let (count, start) = (self.u32(at)?, self.u32(at + 4)?);
-            at += 8;
-            if *name < *from {
+            let (count, start) = self.entry(&mut at, &mut name)?;
+            if *name < *from.as_bytes() {
                 continue;
             }
+            let name = std::str::from_utf8(&name).map_err(|_| invalid(NOT_TEXT))?;
             let list = List::File { reader: self, start: part.postings + 4 * u64::from(start), count: count as usize };
-            if !each(&name, list)? {
+            if !each(name, list)? {
                 break;
             }
         }
@@ -556,7 +552,7 @@ mod tests {
             index.save(&files, 5, &about).unwrap();
             let file = FileIndex::open(&files, 5).unwrap();
             prop_assert_eq!(file.about, about);
-            let reader = file.reader(&files).unwrap();
+            let reader = file.reader(&files);
             for names in [Names::Topics, Names::Ids] {
                 for from in ["", &format!("topic/{from}"), "zzz"] {
                     prop_assert_eq!(contents(&reader, names, from), contents(&index, names, from));
@@ -572,7 +568,7 @@ mod tests {
             std::fs::write(&path, bytes).unwrap();
             let read_all = || -> io::Result<()> {
                 let file = FileIndex::open(&files, 5)?;
-                let reader = file.reader(&files)?;
+                let reader = file.reader(&files);
                 for names in [Names::Topics, Names::Ids] {
                     reader.visit(names, "", &mut |_, list| {
                         for at in 0..list.len() {

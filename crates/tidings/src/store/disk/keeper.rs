@@ -13,6 +13,7 @@ use super::{
     ledger::{self, Run},
     log::Log,
     rewrite::{Pace, Rewriter},
+    room::Fill,
     segment::{Kept, Segment},
     standing,
     state::Durable,
@@ -21,14 +22,14 @@ use crate::store::{PageLimits, retention::Class};
 use std::{
     cell::RefCell,
     collections::BTreeMap,
-    io,
+    io::{self, ErrorKind},
     sync::{Arc, mpsc},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tidings_core::{Filter, Grant, Matchers, Record, limits, shard::Page};
 
 /// Age is looked at this often.
-const LOOK: Duration = Duration::from_secs(1);
+pub(super) const LOOK: Duration = Duration::from_secs(1);
 /// A wall clock that runs ahead of the monotonic one by more than this says nothing about the age of events.
 const JUMP: Duration = Duration::from_hours(1);
 
@@ -53,14 +54,30 @@ impl Keeper {
         Keeper { log, durable, keyring, rewriter: RefCell::default(), began: (Instant::now(), wall()), jumped: false }
     }
 
-    /// Works whenever it is told to, and now and then, until nobody is left to tell it.
+    /// Works whenever it is told to, and now and then, until nobody is left to tell it; without a pause while the log takes more than it may.
     pub(super) fn run(mut self, told: &mpsc::Receiver<()>) {
         let mut pace = Pace::new();
-        while !matches!(told.recv_timeout(LOOK), Err(mpsc::RecvTimeoutError::Disconnected)) {
+        let mut at_once = self.log.fill() > Fill::Within;
+        loop {
+            let pause = if at_once { Duration::ZERO } else { LOOK };
+            if matches!(told.recv_timeout(pause), Err(mpsc::RecvTimeoutError::Disconnected)) {
+                return;
+            }
+            told.try_iter().for_each(drop);
             let now = self.now(wall(), self.began.0.elapsed());
-            self.tidy(now);
-            pace.go_on(Instant::now(), |bytes| self.rewrite(bytes, now));
+            at_once = self.round(&mut pace, Instant::now(), now);
         }
+    }
+
+    /// What is to be done now; whether there is more to do at once.
+    pub(super) fn round(&self, pace: &mut Pace, moment: Instant, now: Option<u64>) -> bool {
+        self.tidy(now);
+        let more = pace.go_on(moment, self.log.fill(), |bytes| self.rewrite(bytes, now));
+        if !more && (self.log.fill() == Fill::Full || self.rewriter.borrow().failed()) {
+            // Somebody may be waiting for what rewriting cannot give.
+            self.tidy(now);
+        }
+        more
     }
 
     /// The time in milliseconds, unless the clock jumped ahead: what it shows now, and the time that really passed since the beginning.
@@ -82,9 +99,17 @@ impl Keeper {
 
     /// All that there is to do, at once.
     pub(super) fn work(&self, now: Option<u64>) {
-        self.tidy(now);
-        if let Err(error) = self.rewrite(u64::MAX, now) {
-            tracing::warn!(%error, "a segment could not be rewritten");
+        loop {
+            self.tidy(now);
+            match self.rewrite(u64::MAX, now) {
+                Ok(0) => return,
+                // There may be segments now of which nothing is left.
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "a segment could not be rewritten");
+                    return self.tidy(now);
+                }
+            }
         }
     }
 
@@ -99,7 +124,12 @@ impl Keeper {
             // In memory they serve as well; the next round tries again.
             Err(error) => tracing::warn!(%error, "an index could not be written"),
         }
-        if let Err(error) = self.retain(now) {
+        let retained = self.retain(now).or_else(|error| {
+            // The new state is on disk before anything goes, and there may not even be room for that.
+            let no_room = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+            if no_room && self.remove_something_derived() { self.retain(now) } else { Err(error) }
+        });
+        if let Err(error) = retained {
             tracing::warn!(%error, "old events could not be removed");
         }
         self.keyring.clean(&*self.log.files, now);
@@ -118,9 +148,9 @@ impl Keeper {
         let mut wrote = false;
         let segments: Vec<Arc<Segment>> = self.log.view().segments.iter().cloned().collect();
         for segment in segments {
-            // What stands aside is small, and has no index of its own on disk.
+            // What stands aside is small, and has no index of its own on disk; nor has what little is left of others.
             let Kept::Memory(index) = segment.kept() else { continue };
-            if segment.header.serial & ASIDE != 0 {
+            if segment.header.serial & ASIDE != 0 || segment.is_small() {
                 continue;
             }
             let (serial, first) = (segment.header.serial, segment.header.first);
@@ -142,7 +172,9 @@ impl Keeper {
         Ok(wrote)
     }
 
-    /// Moves the floors of the classes on, and gives back the space of segments that nothing is left of.
+    /// Moves the floors of the classes on, and gives back the space of segments that nothing is left of. All classes together take no more than
+    /// all of them may and a little: what one has removed holds space until the others have removed what stands in the same segments, or these
+    /// are rewritten. Where that cannot be, or is too slow, the oldest go as they are.
     fn retain(&self, now: Option<u64>) -> io::Result<()> {
         let classes = self.log.rules.classes();
         let sizes = self.sizes();
@@ -161,29 +193,32 @@ impl Keeper {
             };
             classes.iter().enumerate().map(due).collect()
         };
-        let due = self.within_all(due, &sizes);
-        self.retire(&due)?;
+        self.give_back(&due, now)?;
+        if let Some(bound) = self.last_resort() {
+            let mut taken = self.log.taken();
+            let oldest: Vec<Arc<Segment>> =
+                self.log.view().segments.iter().filter(|segment| segment.header.serial & ASIDE == 0).cloned().collect();
+            let goes = oldest.into_iter().take_while(|segment| {
+                let goes = taken > bound;
+                taken = taken.saturating_sub(segment.taken());
+                goes
+            });
+            let through = goes.last().map_or(0, |segment| segment.last);
+            self.give_back(&vec![through; classes.len()], now)?;
+            self.log.room.settle();
+            self.rewriter.borrow_mut().relieve();
+        }
+        self.log.room.tell();
+        Ok(())
+    }
+
+    /// Removes the events of each class up to a place, and the oldest segments as long as nothing is left of them.
+    fn give_back(&self, due: &[u64], now: Option<u64>) -> io::Result<()> {
+        self.retire(due)?;
         while let Some(segment) = self.oldest_if_empty() {
             self.remove(&segment, now)?;
         }
         Ok(())
-    }
-
-    /// All classes together take no more than all of them may: what one has removed holds space until the others have removed what stands in
-    /// the same segments, and then these go earlier.
-    fn within_all(&self, mut due: Vec<u64>, sizes: &BTreeMap<u64, u64>) -> Vec<u64> {
-        let most = self.log.rules.classes().iter().fold(0u64, |sum, class| sum.saturating_add(class.limits.bytes));
-        let mut total: u64 = sizes.values().sum();
-        for segment in self.log.view().segments.iter().filter(|segment| segment.header.serial & ASIDE == 0) {
-            if total <= most {
-                break;
-            }
-            total -= sizes.get(&segment.header.serial).copied().unwrap_or(0);
-            for due in &mut due {
-                *due = segment.last.max(*due);
-            }
-        }
-        due
     }
 
     /// Bytes of the files of each segment, by serial.
@@ -191,10 +226,7 @@ impl Keeper {
         let view = self.log.view();
         let active = view.active.as_ref().map(|active| (active.header.serial, active.len));
         let segments = view.segments.iter().filter(|segment| segment.header.serial & ASIDE == 0);
-        let segments: Vec<_> = segments.map(|segment| (segment.header.serial, segment.file_len())).collect();
-        drop(view);
-        let index = |serial: u64| self.log.files.open(&index_name(serial)).and_then(|file| file.len()).unwrap_or(0);
-        segments.into_iter().map(|(serial, len)| (serial, len + index(serial))).chain(active).collect()
+        segments.map(|segment| (segment.header.serial, segment.taken())).chain(active).collect()
     }
 
     /// Removes the events of each class up to a place: they are remembered by audience, and that they are gone is on disk before they are no
@@ -268,6 +300,13 @@ impl Keeper {
             page.records.iter().for_each(|record| gone.push(&log.rules, class, record));
         }
         Ok(())
+    }
+
+    /// Makes a little room: what follows from the segments can be made again. Whether there was anything.
+    fn remove_something_derived(&self) -> bool {
+        let serials: Vec<u64> = self.log.view().segments.iter().map(|segment| segment.header.serial).collect();
+        let derived = serials.into_iter().map(index_name).chain([ledger::NAME.into(), standing::NAME.into()]);
+        derived.into_iter().any(|name| self.log.files.remove(&name).is_ok())
     }
 
     /// The oldest segment, if nothing in it is served.

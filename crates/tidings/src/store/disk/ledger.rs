@@ -277,6 +277,8 @@ pub(super) fn save(files: &dyn Files, epoch: Epoch, rules: &Rules, ledger: &Ledg
         files.rename(NEW, NAME)
     };
     if let Err(error) = write() {
+        // On a full disk it would take the room that removing needs.
+        let _ = files.remove(NEW);
         tracing::warn!(%error, "the books of retention could not be written; the next start reads the log through");
     }
 }

@@ -4,11 +4,13 @@
 //! It knows what has been shown. Writing, syncing and removing are done elsewhere and told to it.
 
 use super::{
+    apart::fetch_apart,
     cached::Cached,
     format::{Gap, Missing, SegmentHeader},
     index::{DAMAGED, Index, MemoryIndex},
     ledger::Ledger,
     places::trying_again,
+    room::Room,
     segment::{self, Candidates, Kept, Place, Segment, candidates, fetch},
 };
 use crate::store::{
@@ -22,17 +24,21 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
 };
 use tidings_core::{
-    Epoch, Filter, GapReason, Record, Topic, limits,
+    Epoch, Filter, GapReason, Key, Record, Topic, limits,
     shard::{Floors, Page},
 };
 
 /// Candidates asked for at once; further ones are asked for when these were not enough.
 const STEP: usize = 2_048;
+/// A question is not answered on the spot if there are more segments than these.
+const FEW: usize = 1_024;
 
 /// What readers share.
 #[derive(Debug)]
 pub(super) struct Log {
     pub(super) files: Arc<Cached>,
+    /// What of them is in memory.
+    at_hand: Cached,
     pub(super) epoch: Epoch,
     pub(super) rules: Rules,
     /// Where several of the three are locked, it is in this order.
@@ -41,6 +47,7 @@ pub(super) struct Log {
     /// What was removed of each class, by audience (N-14).
     gone: Mutex<Vec<Gone>>,
     pub(super) rewritten: RewrittenTotals,
+    pub(super) room: Room,
 }
 
 /// What rewriting has done since the start.
@@ -110,7 +117,8 @@ pub(super) struct Sight {
 impl Log {
     pub(super) fn new(files: Arc<Cached>, epoch: Epoch, rules: Rules, view: View, latest: Latest, gone: Vec<Gone>) -> Log {
         let (view, latest, gone) = (Mutex::new(view), Mutex::new(latest), Mutex::new(gone));
-        let log = Log { files, epoch, rules, view, latest, gone, rewritten: RewrittenTotals::default() };
+        let at_hand = files.at_hand();
+        let log = Log { files, at_hand, epoch, rules, view, latest, gone, rewritten: RewrittenTotals::default(), room: Room::default() };
         log.view().ledger.trim(log.rules.classes());
         log
     }
@@ -172,7 +180,7 @@ impl Log {
     }
 
     /// Shows what was appended to the active segment.
-    pub(super) fn show(&self, records: &[Arc<Record>], offsets: &[u32], len: u64) {
+    pub(super) fn show(&self, records: &[Record], offsets: &[u32], len: u64) {
         let view = &mut *self.view();
         if let (Some(active), Some(last)) = (&mut view.active, records.last()) {
             let mut latest = self.rules.has_latest().then(|| self.latest());
@@ -203,6 +211,15 @@ impl Log {
         after: u64,
         ask: impl Fn(&dyn Index, Place, u64) -> io::Result<T>,
     ) -> io::Result<Option<(T, Place)>> {
+        self.by_position_in(&self.files, after, ask)
+    }
+
+    fn by_position_in<T>(
+        &self,
+        files: &Cached,
+        after: u64,
+        ask: impl Fn(&dyn Index, Place, u64) -> io::Result<T>,
+    ) -> io::Result<Option<(T, Place)>> {
         let part = {
             let view = self.view();
             let at = view.segments.partition_point(|segment| segment.last <= after);
@@ -219,7 +236,7 @@ impl Log {
             Part::Active(answer) => Ok(Some(answer)),
             Part::Finished(segment) => {
                 let place = segment.place();
-                Ok(Some((segment.ask(&self.files, |index| ask(index, place, segment.last))?, place)))
+                Ok(Some((segment.ask(files, |index| ask(index, place, segment.last))?, place)))
             }
         }
     }
@@ -236,6 +253,19 @@ impl Log {
             self.read_on(&mut page, end, filter, limits, &|record| self.serves(sight, record.position().sequence, record.topics()))?;
             Ok(page)
         })
+    }
+
+    /// The same if all of it is in memory, so that nobody has to wait for a disk, and little has to be looked at.
+    pub(super) fn read_at_hand(&self, after: u64, up_to: u64, filter: &Filter, limits: PageLimits) -> Option<Page> {
+        let one = matches!(filter.matchers().as_slice(), [matcher] if matches!(matcher.key(), Key::Exact(_)));
+        let sight = self.sight();
+        if !one || after < sight.high || self.view().segments.len() > FEW {
+            return None;
+        }
+        let mut page = Page::new(Vec::new(), after);
+        let end = self.cross_gaps(&mut page, up_to.min(sight.head), sight.low);
+        self.read_on_in(&self.at_hand, &mut page, end, filter, limits, &|_| true).ok()?;
+        (self.view().changes == sight.changes).then_some(page)
     }
 
     /// Before the first event that is there, and the head.
@@ -281,7 +311,7 @@ impl Log {
                     if !full {
                         bytes += cost;
                         match record {
-                            Some(record) => page.records.push(Arc::new(record)),
+                            Some(record) => page.records.push(record),
                             None => page.lost = Some(GapReason::Damaged),
                         }
                         page.covered_through = sequence;
@@ -325,10 +355,22 @@ impl Log {
         limits: PageLimits,
         served: &dyn Fn(&Record) -> bool,
     ) -> io::Result<()> {
+        self.read_on_in(&self.files, page, end, filter, limits, served)
+    }
+
+    fn read_on_in(
+        &self,
+        files: &Cached,
+        page: &mut Page,
+        end: u64,
+        filter: &Filter,
+        limits: PageLimits,
+        served: &dyn Fn(&Record) -> bool,
+    ) -> io::Result<()> {
         let (mut bytes, mut scanned) = (0, 0);
         while page.covered_through < end {
             let after = page.covered_through;
-            let found = self.by_position(after, |index, place, last| {
+            let found = self.by_position_in(files, after, |index, place, last| {
                 let first = place.header.first;
                 if first > end {
                     return Ok(Candidates { events: Vec::new(), through: 0 });
@@ -342,7 +384,7 @@ impl Log {
                 return Ok(());
             };
             let mut full = false;
-            fetch(&*self.files, place, &events, |sequence, record| {
+            fetch_apart(files, place, &events, |sequence, record| {
                 scanned += 1;
                 match record {
                     // What cannot be read is told where it would have been: alone at the beginning of a page.
@@ -360,7 +402,7 @@ impl Log {
                             return false;
                         }
                         bytes += record.cost();
-                        page.records.push(Arc::new(record));
+                        page.records.push(record);
                     }
                     Some(_) => {}
                 }

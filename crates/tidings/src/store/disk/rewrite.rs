@@ -1,9 +1,9 @@
 //! Rewriting: a finished segment of which no class of retention keeps more than half is written again without the rest, so that space comes
 //! back although what is left holds its place in the log. Numbers stay as they are, with holes between them.
 //!
-//! One segment at a time, so many bytes a second, and never more bytes than it frees. The new segment is a file of its own, with the serial of
-//! the next generation. As long as the old one is there it is the one that counts, and it goes only when all of the new one is on disk, its
-//! name and its keys included.
+//! One segment at a time, so many bytes a second, and never more bytes than it frees; at any pace, and for less, when the log takes more than it
+//! may. The new segment is a file of its own, with the serial of the next generation. As long as the old one is there it is the one that counts,
+//! and it goes only when all of the new one is on disk, its name and its keys included.
 
 use super::{
     aside::ASIDE,
@@ -13,6 +13,7 @@ use super::{
     index::{About, FileIndex, MemoryIndex},
     keeper::Keeper,
     log::{Log, View},
+    room::Fill,
     scan::Window,
     segment::{Kept, Segment},
 };
@@ -22,8 +23,8 @@ use crate::store::{
 };
 use bytes::Bytes;
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    io,
+    collections::BTreeMap,
+    io::{self, ErrorKind},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
@@ -33,6 +34,10 @@ use tidings_core::{Record, Topic, limits};
 const CHUNK: usize = 1 << 20;
 /// After a failure nothing is rewritten for so long: a disk without room is not to be filled again and again.
 const REST: Duration = Duration::from_mins(1);
+/// So long if the log takes more than it may: retention has made room meanwhile.
+const SHORT_REST: Duration = Duration::from_secs(1);
+/// Bytes read and written at a time when the pace does not count: retention looks in between.
+const STEP: u64 = 4 << 20;
 
 /// How much may be rewritten: so many bytes a second, read and written.
 #[derive(Debug)]
@@ -40,30 +45,35 @@ pub(super) struct Pace {
     /// Bytes that may be spent, and since when no more were added. Whoever spends too much at once waits the longer.
     left: i64,
     then: Option<Instant>,
-    resting: Option<Instant>,
+    failed: Option<Instant>,
 }
 
 impl Pace {
     pub(super) fn new() -> Pace {
-        Pace { left: 0, then: None, resting: None }
+        Pace { left: 0, then: None, failed: None }
     }
 
-    pub(super) fn go_on(&mut self, now: Instant, rewrite: impl FnOnce(u64) -> io::Result<u64>) {
+    /// Rewrites what it may now; whether there is more to do at once.
+    pub(super) fn go_on(&mut self, now: Instant, fill: Fill, rewrite: impl FnOnce(u64) -> io::Result<u64>) -> bool {
         const SECOND: i64 = limits::REWRITTEN_BYTES as i64;
         let passed = self.then.map_or(Duration::ZERO, |then| now.saturating_duration_since(then)).min(Duration::from_secs(1));
         self.then = Some(now);
         self.left = (self.left + SECOND * passed.as_millis() as i64 / 1_000).min(SECOND);
-        if self.left <= 0 || self.resting.is_some_and(|until| now < until) {
-            return;
+        let presses = fill > Fill::Within;
+        let rest = if presses { SHORT_REST } else { REST };
+        if (self.left <= 0 && !presses) || self.failed.is_some_and(|failed| now < failed + rest) {
+            return false;
         }
-        self.resting = None;
-        match rewrite(self.left as u64) {
+        self.failed = None;
+        match rewrite(if presses { STEP } else { self.left as u64 }) {
+            Ok(spent) if presses => return spent > 0,
             Ok(spent) => self.left = self.left.saturating_sub_unsigned(spent),
             Err(error) => {
                 tracing::warn!(%error, "a segment could not be rewritten; it is tried again later");
-                self.resting = Some(now + REST);
+                self.failed = Some(now);
             }
         }
+        false
     }
 }
 
@@ -71,8 +81,30 @@ impl Pace {
 #[derive(Debug, Default)]
 pub(super) struct Rewriter {
     under_way: Option<UnderWay>,
-    /// Segments of this life that are damaged, or of which more has to stay than it seemed.
-    left_alone: BTreeSet<u64>,
+    left_alone: BTreeMap<u64, Alone>,
+    /// Why it did not work the last time, when the log took more than it may.
+    unable: Option<ErrorKind>,
+}
+
+impl Rewriter {
+    /// Whether it did not work the last time, when the log took more than it may.
+    pub(super) fn failed(&self) -> bool {
+        self.unable.is_some()
+    }
+
+    /// There may be room by now.
+    pub(super) fn relieve(&mut self) {
+        self.unable = None;
+    }
+}
+
+/// A segment that is not to be rewritten.
+#[derive(Clone, Copy, Debug)]
+enum Alone {
+    /// Not in this life: it is damaged.
+    Damaged,
+    /// More of it has to stay than it seemed. It is looked at again when less than this is kept of it, or the log is fuller than this.
+    Until(u64, Fill),
 }
 
 /// A segment that is half rewritten. If nothing comes of it its file goes.
@@ -88,9 +120,10 @@ struct UnderWay {
     to: Arc<dyn File>,
     len: u64,
     index: MemoryIndex,
-    /// Bytes of events that stay, and how many may.
+    /// Bytes of events that stay, and how many may, for the log is so full.
     stay: u64,
     most: u64,
+    fill: Fill,
     /// What each class has removed, and up to where all is on disk: both only ever become more.
     removed: Vec<u64>,
     on_disk: u64,
@@ -102,14 +135,40 @@ struct UnderWay {
 enum Came {
     PartOfTheWay,
     ToTheEnd,
-    /// It is not to be rewritten after all.
-    Nowhere,
+    /// It cannot be read.
+    Damaged,
+    /// It is not worth it after all.
+    TooMuchStays,
 }
 
 impl Keeper {
     /// Rewrites for about so many bytes, read and written; how many it were. Less if there is nothing more to do.
     pub(super) fn rewrite(&self, bytes: u64, now: Option<u64>) -> io::Result<u64> {
         let rewriter = &mut *self.rewriter.borrow_mut();
+        let presses = self.log.fill() > Fill::Within;
+        let rewritten = self.rewrite_on(rewriter, bytes, now);
+        rewriter.unable = rewritten.as_ref().err().map(io::Error::kind).filter(|_| presses);
+        rewritten
+    }
+
+    /// What is still the case when everything was done that retention asks for, and rewriting is no help: how many bytes finished segments may
+    /// take, whatever has to go. Nothing if rewriting will do.
+    pub(super) fn last_resort(&self) -> Option<u64> {
+        let (log, rewriter) = (&self.log, &*self.rewriter.borrow());
+        let fill = log.fill();
+        match rewriter.unable {
+            // Without room for a copy the classes get what they may together, and nothing beside it.
+            Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) if fill > Fill::Within => {
+                return Some(log.most().saturating_sub(log.view().active.as_ref().map_or(0, |active| active.len)));
+            }
+            Some(_) if fill == Fill::Full => return Some(log.bound()),
+            _ => {}
+        }
+        let exhausted = || rewriter.under_way.is_none() && self.worth_rewriting(&rewriter.left_alone).is_none();
+        log.room.demanded().or_else(|| (fill == Fill::Full && exhausted()).then(|| log.bound()))
+    }
+
+    fn rewrite_on(&self, rewriter: &mut Rewriter, bytes: u64, now: Option<u64>) -> io::Result<u64> {
         let mut spent = 0;
         while spent < bytes {
             let mut under_way = match rewriter.under_way.take() {
@@ -117,7 +176,7 @@ impl Keeper {
                 // Retention was faster.
                 Some(_) => continue,
                 None => match self.worth_rewriting(&rewriter.left_alone) {
-                    Some(segment) => self.begin_rewriting(segment)?,
+                    Some((segment, fill)) => self.begin_rewriting(segment, fill)?,
                     None => break,
                 },
             };
@@ -126,7 +185,13 @@ impl Keeper {
             match came {
                 Came::PartOfTheWay => rewriter.under_way = Some(under_way),
                 Came::ToTheEnd => self.put_in_place(under_way, now)?,
-                Came::Nowhere => drop(rewriter.left_alone.insert(under_way.old.header.serial)),
+                Came::Damaged => drop(rewriter.left_alone.insert(under_way.old.header.serial, Alone::Damaged)),
+                Came::TooMuchStays => {
+                    let view = self.log.view();
+                    let serial = under_way.old.header.serial;
+                    let less = view.ledger.kept_of(serial).saturating_sub(view.ledger.written_of(serial) / 8);
+                    rewriter.left_alone.insert(serial, Alone::Until(less, under_way.fill));
+                }
             }
         }
         Ok(spent)
@@ -136,8 +201,10 @@ impl Keeper {
         self.log.view().segments.iter().any(|other| Arc::ptr_eq(other, segment))
     }
 
-    /// The segment with the most bytes that no class keeps, if they are half of it. One whose other half is the next to go can wait for that.
-    fn worth_rewriting(&self, left_alone: &BTreeSet<u64>) -> Option<Arc<Segment>> {
+    /// The segment with the most bytes that no class keeps, if they are enough of it. One whose other half is the next to go can wait for that,
+    /// unless the log is full.
+    fn worth_rewriting(&self, left_alone: &BTreeMap<u64, Alone>) -> Option<(Arc<Segment>, Fill)> {
+        let fill = self.log.fill();
         let view = self.log.view();
         let latest = self.log.latest();
         let segments = || view.segments.iter().filter(|segment| segment.header.serial & ASIDE == 0);
@@ -147,16 +214,24 @@ impl Keeper {
             let SegmentHeader { serial, first, .. } = segment.header;
             let written = view.ledger.written_of(serial);
             let (kept, next) = kept.get(&serial).copied().unwrap_or_default();
-            if left_alone.contains(&serial) || kept > written / 2 || next > kept / 2 || serial + GENERATION >= ASIDE {
+            let alone = match left_alone.get(&serial) {
+                None => false,
+                Some(Alone::Damaged) => true,
+                Some(&Alone::Until(less, then)) => kept >= less && fill <= then,
+            };
+            let most = written - fill.least(written);
+            let waits = next > kept / 2 && fill < Fill::Full;
+            if alone || kept > most || waits || serial + GENERATION >= ASIDE {
                 return None;
             }
             let stays = kept + view.latest_below(&self.log.rules, &latest, first, segment.last);
-            (stays <= written / 2).then(|| written - stays).filter(|&dead| dead > 0)
+            (stays <= most).then(|| written - stays).filter(|&dead| dead > 0)
         };
-        segments().filter_map(|segment| Some((dead(&segment)?, segment))).max_by_key(|(dead, _)| *dead).map(|(_, segment)| segment.clone())
+        let found = segments().filter_map(|segment| Some((dead(&segment)?, segment))).max_by_key(|(dead, _)| *dead);
+        found.map(|(_, segment)| (segment.clone(), fill))
     }
 
-    fn begin_rewriting(&self, old: Arc<Segment>) -> io::Result<UnderWay> {
+    fn begin_rewriting(&self, old: Arc<Segment>, fill: Fill) -> io::Result<UnderWay> {
         let log = &self.log;
         // What is hidden by number is not removed yet.
         let through: Vec<u64> = log.view().ledger.floors().map(|floor| floor.min(old.last)).collect();
@@ -164,7 +239,8 @@ impl Keeper {
         let removed = log.gone().iter().map(|gone| gone.through).collect();
         let (on_disk, most) = {
             let view = log.view();
-            (view.segments.back().map_or(0, |newest| newest.last), view.ledger.written_of(old.header.serial) / 2)
+            let written = view.ledger.written_of(old.header.serial);
+            (view.segments.back().map_or(0, |newest| newest.last), written - fill.least(written))
         };
         let rewritten = Rewritten { last: old.last, len: 0, accepted_at: old.accepted_at, events: 0 };
         // With the same seed events are what they were, checksum included.
@@ -184,6 +260,7 @@ impl Keeper {
             index: MemoryIndex::with_holes(),
             stay: 0,
             most,
+            fill,
             removed,
             on_disk,
             old,
@@ -199,17 +276,16 @@ impl Keeper {
         let (serial, last, accepted_at) = (under_way.header.serial, under_way.old.last, under_way.old.accepted_at);
         let carry = self.keyring.carry_on(files, before, serial, first, last, now)?;
         files.sync_names(Why::RewrittenName)?;
-        let index = std::mem::take(&mut under_way.index);
+        let index = Arc::new(std::mem::take(&mut under_way.index));
         let count = index.offsets.len() as u32;
-        let about = About { epoch: log.epoch, first, len: under_way.len, accepted_at, count, keys: 0 };
-        let index = match index.save(files, serial, &about).and_then(|()| FileIndex::open(files, serial)) {
-            Ok(index) => Kept::File(Arc::new(index)),
-            Err(error) => {
-                tracing::warn!(%error, "an index could not be written");
-                Kept::Memory(Arc::new(index))
+        let segment = Segment::new(under_way.header, last, under_way.len, accepted_at, Kept::Memory(index.clone()));
+        if !segment.is_small() {
+            let about = About { epoch: log.epoch, first, len: under_way.len, accepted_at, count, keys: 0 };
+            match index.save(files, serial, &about).and_then(|()| FileIndex::open(files, serial)) {
+                Ok(index) => segment.set_kept(Kept::File(Arc::new(index))),
+                Err(error) => tracing::warn!(%error, "an index could not be written"),
             }
-        };
-        let segment = Segment::new(under_way.header, last, under_way.len, accepted_at, index);
+        }
         {
             let mut view = log.view();
             let Some(place) = view.segments.iter_mut().find(|other| Arc::ptr_eq(other, &under_way.old)) else { return Ok(()) };
@@ -224,6 +300,7 @@ impl Keeper {
         let _ = files.remove(&index_name(before));
         self.keyring.settle(files, carry);
         self.write_books();
+        log.room.tell();
         removed
     }
 }
@@ -253,11 +330,14 @@ impl UnderWay {
         let (mut read, before) = (0, self.len);
         let mut out = Vec::new();
         while self.at < end && read + (self.len - before) < bytes {
-            let Some(append) = window.append(&old, self.at, self.next, old.has_holes())? else { return Ok((read, Came::Nowhere)) };
+            let Some(append) = window.append(&old, self.at, self.next, old.has_holes())? else { return Ok((read, Came::Damaged)) };
             let len = APPEND + append.body_len as usize;
             let whole = Bytes::copy_from_slice(window.get(self.at, len)?);
-            if self.take(log, append, &whole, &mut out).is_none() || self.stay > self.most {
-                return Ok((read, Came::Nowhere));
+            if self.take(log, append, &whole, &mut out).is_none() {
+                return Ok((read, Came::Damaged));
+            }
+            if self.stay > self.most {
+                return Ok((read, Came::TooMuchStays));
             }
             self.at += len as u64;
             self.next = append.first + u64::from(append.count);

@@ -6,6 +6,7 @@ use super::{
     format::{GENERATION, segment_name, serial_of},
     log::Log,
     rewrite::Pace,
+    room::Fill,
     simulated::{Random, Simulated},
     standing,
     writer::{Waiting, Writer},
@@ -327,7 +328,7 @@ fn a_bounded_pace() {
     let (mut spent, mut random, mut now) = (0, Random(3), begin);
     for _ in 0..10_000 {
         now += Duration::from_millis(random.below(300));
-        pace.go_on(now, |bytes| {
+        pace.go_on(now, Fill::Within, |bytes| {
             let spends = random.below(2 * bytes + 1_000_000);
             spent += spends;
             Ok(spends)
@@ -337,12 +338,19 @@ fn a_bounded_pace() {
     }
     assert!(spent > limits::REWRITTEN_BYTES * 100);
     now += Duration::from_secs(9);
-    pace.go_on(now, |_| Err(io::ErrorKind::StorageFull.into()));
-    pace.go_on(now + Duration::from_secs(59), |_| panic!("it rests"));
+    pace.go_on(now, Fill::Within, |_| Err(io::ErrorKind::StorageFull.into()));
+    pace.go_on(now + Duration::from_secs(59), Fill::Within, |_| panic!("it rests"));
     let mut again = false;
-    pace.go_on(now + Duration::from_secs(61), |_| {
+    pace.go_on(now + Duration::from_secs(61), Fill::Within, |_| {
         again = true;
         Ok(0)
     });
     assert!(again);
+    // Above the bound there is neither pace nor a long rest.
+    pace.go_on(now, Fill::Within, |_| Err(io::ErrorKind::StorageFull.into()));
+    pace.go_on(now + Duration::from_millis(900), Fill::Above, |_| panic!("it rests"));
+    for _ in 0..1_000 {
+        assert!(pace.go_on(now + Duration::from_secs(1), Fill::Above, Ok), "there is more to do");
+    }
+    assert!(!pace.go_on(now + Duration::from_secs(1), Fill::Full, |_| Ok(0)), "there is not");
 }

@@ -19,9 +19,11 @@ use tidings_core::{Key, Matchers, Record, Topic, TopicMatcher};
 /// Bytes of one read. Large enough that the call costs nothing per event, small enough for a thousand readers.
 const CHUNK: u64 = 128 << 10;
 /// Wanted events this near to each other are read at once.
-const NEAR: u32 = 4_096;
+pub(super) const NEAR: u32 = 4_096;
 /// Read of an event whose length is not known yet: twice what the one before it had, within these bounds.
 const GUESS: (u64, u64) = (256, 2_048);
+/// A rewritten segment of no more bytes has no index on disk.
+const SMALL: u64 = 1 << 10;
 /// A question that concerns more names than these is answered by looking at every event.
 const LISTS: usize = 256;
 /// So is one for which more names than these would have to be looked at.
@@ -55,6 +57,17 @@ impl Segment {
         self.len + if self.header.rewritten.is_some() { 0 } else { FOOTER as u64 }
     }
 
+    /// Whether so little is left of it that its index would take more: that is made again at a start, and stays in memory.
+    pub(super) fn is_small(&self) -> bool {
+        self.header.rewritten.is_some() && self.len <= SMALL
+    }
+
+    /// Bytes of all its files but that of its keys.
+    pub(super) fn taken(&self) -> u64 {
+        let index = if let Kept::File(index) = self.kept() { index.len } else { 0 };
+        self.file_len() + index
+    }
+
     pub(super) fn kept(&self) -> Kept {
         self.index.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -67,7 +80,7 @@ impl Segment {
     pub(super) fn ask<T>(&self, files: &Cached, question: impl Fn(&dyn Index) -> io::Result<T>) -> io::Result<T> {
         let asked = match self.kept() {
             Kept::Memory(index) => return question(&*index),
-            Kept::File(index) => index.reader(files).and_then(|reader| question(&reader)),
+            Kept::File(index) => question(&index.reader(files)),
         };
         match asked {
             Err(error) if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::NotFound) => {

@@ -53,6 +53,8 @@ struct Disk {
     left: Option<u64>,
     /// One operation in so many fails; none at 0.
     failing: u64,
+    /// Bytes that all files together have room for.
+    capacity: Option<u64>,
     /// Files opened before the last crash are gone.
     life: u64,
     gone: bool,
@@ -145,6 +147,7 @@ impl Simulated {
             left: None,
             failing: 0,
             refusing: None,
+            capacity: None,
             life: 0,
             gone: false,
         })))
@@ -171,6 +174,16 @@ impl Simulated {
     /// From now on all operations of these kinds fail in this way; none with none.
     pub(super) fn refuse(&self, operations: &'static [Operation], kind: ErrorKind) {
         self.disk().refusing = Some((operations, kind));
+    }
+
+    /// From now on it has room for so many bytes.
+    pub(super) fn set_capacity(&self, bytes: u64) {
+        self.disk().capacity = Some(bytes);
+    }
+
+    /// Bytes that are taken.
+    pub(super) fn used(&self) -> u64 {
+        self.disk().used()
     }
 
     /// Another disk with the same contents.
@@ -248,6 +261,17 @@ impl Disk {
         Ok(())
     }
 
+    fn used(&self) -> u64 {
+        self.names.values().map(|&file| self.files[file].contents.len() as u64).sum()
+    }
+
+    /// How many of the bytes that a file is to have beyond those it has there is room for, if that is not all of them.
+    fn short_of_room(&self, file: usize, end: usize) -> Option<usize> {
+        let len = self.files[file].contents.len();
+        let free = self.capacity?.saturating_sub(self.used()) as usize;
+        (end > len + free).then(|| len + free)
+    }
+
     fn find(&self, name: &str) -> io::Result<usize> {
         self.names.get(name).copied().ok_or_else(|| io::Error::new(ErrorKind::NotFound, name.to_owned()))
     }
@@ -323,9 +347,13 @@ impl File for Handle {
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         let mut disk = self.disk.disk();
         assert_eq!(disk.life, self.life, "a file of a program that is no more");
-        let failed = disk.step(Operation::Write);
+        let mut failed = disk.step(Operation::Write);
         // A write that fails may have begun.
-        let len = if failed.is_ok() { bytes.len() } else { disk.random.below(bytes.len() as u64 + 1) as usize };
+        let mut len = if failed.is_ok() { bytes.len() } else { disk.random.below(bytes.len() as u64 + 1) as usize };
+        if let Some(end) = disk.short_of_room(self.file, at as usize + len) {
+            failed = Err(io::Error::new(ErrorKind::StorageFull, "there is no more room"));
+            len = end.saturating_sub(at as usize);
+        }
         let inode = &mut disk.files[self.file];
         apply(&mut inode.contents, &Change::Write(at as usize, bytes[..len].to_vec()), || true);
         // A sector reaches the disk as it is in memory, with what was written to it before.

@@ -36,6 +36,8 @@ pub(super) fn save(log: &Log) {
         log.files.rename(NEW, NAME)
     };
     if let Err(error) = write() {
+        // On a full disk it would take the room that removing needs.
+        let _ = log.files.remove(NEW);
         tracing::warn!(%error, "the table of latest events could not be written; the next start looks for them in the log");
     }
 }

@@ -29,7 +29,7 @@ const TOPICS: [&str; 5] = ["a", "a/b", "/a/c", "ab", "d"];
 type Known = (&'static str, u64);
 
 /// What was read, and what was said to be missing: after one number, up to another.
-type Read = (BTreeMap<u64, Arc<Record>>, Vec<(u64, u64, GapReason)>);
+type Read = (BTreeMap<u64, Record>, Vec<(u64, u64, GapReason)>);
 
 /// What a publisher sends, once or again.
 #[derive(Clone)]
@@ -77,7 +77,7 @@ struct Trial {
     disk: Simulated,
     options: DiskOptions,
     model: Model,
-    delivered: Arc<Mutex<Vec<Arc<Record>>>>,
+    delivered: Arc<Mutex<Vec<Record>>>,
     /// Since the last start: only then is it known exactly what retention took from whom.
     exact: u64,
     gaps_told: u64,
@@ -389,7 +389,7 @@ impl Trial {
         self.check_cursors(log, &records)
     }
 
-    fn check_topics(&mut self, log: &Log, records: &BTreeMap<u64, Arc<Record>>) -> Result<(), String> {
+    fn check_topics(&mut self, log: &Log, records: &BTreeMap<u64, Record>) -> Result<(), String> {
         let patterns = UrlPatterns::new("https://hub.example/", 10).unwrap();
         let matchers = [TopicMatcher::exact("a"), TopicMatcher::prefix("a"), TopicMatcher::exact("d"), TopicMatcher::exact("none")];
         let templates = ["{x}", "{/x}a{y}", "a/{x}", "none{x}"].map(|text| TopicMatcher::template(text).unwrap());
@@ -417,7 +417,7 @@ impl Trial {
     }
 
     /// N-14: who lost something is told, and, as far as is remembered, nobody else.
-    fn check_cursors(&mut self, log: &Log, records: &BTreeMap<u64, Arc<Record>>) -> Result<(), String> {
+    fn check_cursors(&mut self, log: &Log, records: &BTreeMap<u64, Record>) -> Result<(), String> {
         let sight = log.sight();
         for topic in TOPICS {
             let floor = sight.floors[log.rules.class_of(&[Topic::stored(topic)])];

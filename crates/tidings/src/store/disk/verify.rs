@@ -180,7 +180,7 @@ fn contents(files: &Arc<Cached>, segment: &Segment, report: &mut impl FnMut(&str
         Ok(made) => {
             let first = segment.header.first;
             let said = |index: &dyn Index| listing(index, &found.index, first);
-            let agrees = made.reader(files).and_then(|reader| Ok(said(&reader)? == said(&found.index)?));
+            let agrees = said(&made.reader(files)).and_then(|made| Ok(made == said(&found.index)?));
             match agrees {
                 Ok(true) => {}
                 Ok(false) => report(&index, None, "it checks, and says something else than its segment; remove it".into(), true),

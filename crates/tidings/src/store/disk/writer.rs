@@ -168,6 +168,9 @@ pub(super) struct Writer {
     pub(super) accepted_at: u64,
     /// After a failure: when a new file is tried, and what publishers are told until then.
     pub(super) refusing: Option<(Instant, StoreError)>,
+    /// What the log took when the last segment was begun, and how long the next one waits for room.
+    pub(super) taken: u64,
+    pub(super) patience: Duration,
 }
 
 /// The file being written.
@@ -201,7 +204,7 @@ struct Asked {
 #[derive(Default)]
 struct Group {
     bytes: Vec<u8>,
-    records: Vec<Arc<Record>>,
+    records: Vec<Record>,
     offsets: Vec<u32>,
     keys: Vec<Entry>,
 }
@@ -267,7 +270,7 @@ impl Writer {
                 if let Some(follower) = self.follower.get() {
                     follower(&records);
                 }
-                let mut ids = records.iter().map(|record| record.id());
+                let mut ids = records.iter().map(Record::id);
                 // Whoever waited may be gone; the event is kept all the same.
                 for Asked { answer, count, same, other } in asked {
                     let ids: Vec<EventId> = ids.by_ref().take(count).collect();
@@ -353,7 +356,11 @@ impl Writer {
             let reserved = self.given + events + BLOCK;
             self.durable.update(|state| state.reserved = reserved)?;
         }
-        if self.file.is_none() { self.begin() } else { Ok(()) }
+        if self.file.is_some() {
+            return Ok(());
+        }
+        self.taken = self.log.wait_for_room(self.taken, self.patience);
+        self.begin()
     }
 
     fn begin(&mut self) -> io::Result<()> {
@@ -420,22 +427,20 @@ impl Writer {
     }
 
     /// Numbers, writes, syncs and shows.
-    fn write(&mut self, appends: Vec<Append>) -> io::Result<Vec<Arc<Record>>> {
+    fn write(&mut self, appends: Vec<Append>) -> io::Result<Vec<Record>> {
         let Some(open) = &mut self.file else { return Err(io::Error::other("no segment is open")) };
         let mut group = Group::default();
         for Append { drafts, key, now } in appends {
             self.accepted_at = self.accepted_at.max(now);
             let first = self.given + 1;
-            let seal = |draft: Draft| {
-                self.given += 1;
-                Arc::new(draft.seal(Position { epoch: open.header.epoch, sequence: self.given }, self.accepted_at))
-            };
-            let from = group.records.len();
-            group.records.extend(drafts.into_iter().map(seal));
-            let count = (group.records.len() - from) as u32;
+            let count = drafts.len() as u32;
             if count == 0 {
                 continue;
             }
+            let from = group.records.len();
+            let place = Position { epoch: open.header.epoch, sequence: first };
+            group.records.extend(Record::seal(drafts, place, self.accepted_at));
+            self.given += u64::from(count);
             let Group { bytes, records, offsets, keys } = &mut group;
             keys.extend(key.map(|key| Entry { key, first, at: self.accepted_at }));
             let placed = |at: usize| offsets.push((open.len + at as u64) as u32);
@@ -448,7 +453,7 @@ impl Writer {
                 body_len: 0,
                 key_len: 0,
             }
-            .put(open.header.seed, bytes, key, records[from..].iter().map(|record| &**record), placed);
+            .put(open.header.seed, bytes, key, records[from..].iter(), placed);
         }
         if let Err(error) = open.file.write_at(&group.bytes, open.len) {
             self.give_up(false);
