@@ -63,7 +63,7 @@ const PRESENCE: &str = "--subscriptions";
 const KEYS_AND_PRESENCE: &str = "--token-key-file {public-key} --token-algorithms RS256 --legacy-tokens --subscriptions";
 
 const fn variant(name: &'static str, bench: &'static str, serve: &'static str) -> Variant {
-    Variant { name, bench, serve, hub_only: false }
+    Variant { name, bench, serve, hub_only: false, apart: false }
 }
 
 const fn at_least(

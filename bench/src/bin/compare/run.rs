@@ -5,7 +5,7 @@
 use crate::{
     keys::Keys,
     rows::Variant,
-    servers::{Server, built},
+    servers::{Server, built, halves, on},
 };
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Map, Value, json};
@@ -44,7 +44,8 @@ fn once(name: &str, variant: &Variant, keys: &Keys) -> Result<Value> {
     let filled = |text: &str| text.split_whitespace().map(|argument| keys.fill(argument)).collect::<Result<Vec<String>>>();
     let flags = if ["hub", "embedded"].contains(&name) { filled(variant.serve)? } else { Vec::new() };
     let (began, busy, own) = (Instant::now(), busy(), own());
-    let server = Server::start(name, &flags)?;
+    let (for_server, for_load) = if variant.apart { halves().map(|(first, second)| (Some(first), Some(second)))? } else { (None, None) };
+    let server = Server::start(name, &flags, for_server.as_deref())?;
     let arguments = filled(variant.bench)?;
     let (mode, arguments) = arguments.split_first().context("a mode")?;
     let mut command = if mode == "probe" {
@@ -55,7 +56,12 @@ fn once(name: &str, variant: &Variant, keys: &Keys) -> Result<Value> {
         command
     };
     command.args([&server.url, "--json", "--pid", &server.pid().to_string()]).args(arguments);
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("starting tidings bench")?;
+    let mut child = on(for_load.as_deref(), command)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("starting tidings bench")?;
     let (mut out, mut err) = (child.stdout.take().context("a pipe")?, child.stderr.take().context("a pipe")?);
     let (send, receive) = channel();
     thread::spawn(move || {

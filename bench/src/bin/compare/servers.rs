@@ -70,12 +70,12 @@ pub(crate) fn built(name: &str) -> Result<PathBuf> {
 }
 
 impl Server {
-    /// Starts one; `flags` are for those that are the hub.
-    pub(crate) fn start(name: &str, flags: &[String]) -> Result<Server> {
+    /// Starts one, on these cores if any are named; `flags` are for those that are the hub.
+    pub(crate) fn start(name: &str, flags: &[String], cores: Option<&str>) -> Result<Server> {
         let folder = tempfile::Builder::new().prefix("tidings-compare-").tempdir()?;
         let mut stop = None;
         let mut address = None;
-        let mut command = match name {
+        let command = match name {
             "floor" => Command::new(built("floor")?),
             "floor-coalesce" => with(built("floor")?, &["--coalesce"]),
             "hyper" => Command::new(built("baseline-hyper")?),
@@ -109,6 +109,7 @@ impl Server {
             }
             _ => bail!("no server is called {name}"),
         };
+        let mut command = on(cores, command);
         let said = File::create(folder.path().join("stderr"))?;
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(said).spawn().with_context(|| format!("starting {name}"))?;
@@ -154,6 +155,29 @@ fn with(program: PathBuf, args: &[impl AsRef<OsStr>]) -> Command {
         command.env_remove(name);
     }
     command
+}
+
+/// The first half of the cores, and the second.
+pub(crate) fn halves() -> Result<(String, String)> {
+    let cores = thread::available_parallelism()?.get();
+    if cores < 2 {
+        bail!("one core cannot be divided");
+    }
+    Ok((format!("0-{}", cores / 2 - 1), format!("{}-{}", cores / 2, cores - 1)))
+}
+
+/// The same program on these cores alone.
+pub(crate) fn on(cores: Option<&str>, command: Command) -> Command {
+    let Some(cores) = cores else { return command };
+    let mut kept = Command::new("taskset");
+    kept.args(["--cpu-list", cores]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => kept.env(name, value),
+            None => kept.env_remove(name),
+        };
+    }
+    kept
 }
 
 fn free_port() -> Result<u16> {

@@ -300,7 +300,9 @@ impl Shard {
 
     /// When [`Shard::poll_transmit`] has something to do that it has not now, if nothing happens before.
     pub fn next_write(&self) -> Option<Millis> {
-        self.sweeps.resting.iter().map(|&(until, _)| until).min()
+        // One with nothing pending only has to end, which waits for whatever comes next.
+        let Sweeps { slab, resting, .. } = &self.sweeps;
+        resting.iter().filter(|&&(_, sweep)| !slab[sweep as usize].pending.is_empty()).map(|&(until, _)| until).min()
     }
 
     /// The bytes that [`Shard::poll_sweeps`] found.
