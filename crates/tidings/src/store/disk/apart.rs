@@ -204,7 +204,7 @@ mod tests {
         let all: &Records = &log.files.records;
         let sizes = || {
             let held = all.held();
-            let sum: usize = held.records.values().map(|record| cost(record)).sum();
+            let sum: usize = held.records.values().map(cost).sum();
             assert_eq!((held.names.len(), held.bytes), (held.records.len(), sum));
             (held.records.len(), held.bytes)
         };
