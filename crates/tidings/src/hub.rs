@@ -5,6 +5,7 @@
 mod error;
 mod log;
 mod once;
+mod pages;
 mod presence;
 mod register;
 mod start;
@@ -15,8 +16,7 @@ mod tests;
 use crate::{
     Config, EventBody, EventStore, EventStream, KeyWindow, MemoryStore, Once, StoreError,
     auth::Guard,
-    delivery::{Arrival, Clock, Delivery, ReadPage, Reading, Ticket},
-    replay::Replay,
+    delivery::{Arrival, Clock, Delivery, Ticket},
     telemetry::{Accepted, Counters, Snapshot},
 };
 use bytes::Bytes;
@@ -156,18 +156,7 @@ impl HubBuilder {
         for _ in 0..config.shards {
             shard_configs.push(shard_config(&config, ids, &*store, getrandom::u64().map_err(random)?));
         }
-        let replay = Arc::new(Replay::new(store.clone()));
-        let read: Arc<ReadPage> = Arc::new(move |request, at_once| {
-            let at_hand = if at_once { replay.at_hand(&request) } else { None };
-            if let Some(page) = at_hand {
-                return Reading::AtHand(page);
-            }
-            if let Some(job) = replay.elsewhere(&request) {
-                return Reading::Elsewhere(Box::new(job));
-            }
-            let replay = replay.clone();
-            Reading::Later(Box::pin(async move { replay.page(&request).await }))
-        });
+        let read = pages::reading(store.clone());
         let (events, bytes) = log.lead();
         let lag = ((events / limits::SLEEPING_LAG) as u64, (bytes / limits::SLEEPING_LAG) as u64);
         let delivery = Delivery::start(shard_configs, bounds.head, clock, log.clone(), read, lag).map_err(StartError::NoThreads)?;
