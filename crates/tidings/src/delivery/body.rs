@@ -21,8 +21,8 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// What an HTTP library gets to write the last bytes of a stream that is broken off after them.
-const FLUSH: Duration = Duration::from_millis(100);
+/// What an HTTP library gets to write the last bytes of a stream that is broken off after them: more than a busy machine keeps a task waiting.
+const FLUSH: Duration = Duration::from_millis(500);
 
 /// The slot between a shard and a response body.
 pub(crate) struct Mailbox {
