@@ -124,12 +124,13 @@ impl Record {
     /// Encodes the events of one append. Small ones share buffers of at most [`limits::SHARED_BUFFER`] bytes.
     pub fn drafts<D: AsRef<str>>(events: Vec<Event<D>>) -> Vec<Draft> {
         let shapes: Vec<Shape> = events.iter().map(Shape::of).collect();
+        let names: Vec<usize> = events.iter().map(|event| event.topics().iter().map(|topic| topic.as_str().len()).sum()).collect();
         let mut drafts: Vec<Draft> = Vec::with_capacity(events.len());
         let mut buffer = BytesMut::new();
         for (at, event) in events.into_iter().enumerate() {
             let mut extra = 0;
             if buffer.capacity() < shapes[at].len() {
-                let len = buffer_len(&shapes[at..]);
+                let len = buffer_len(&shapes[at..], &names[at..]);
                 buffer = BytesMut::with_capacity(len);
                 extra = block::block_cost(len);
             }
@@ -314,14 +315,17 @@ impl fmt::Debug for Record {
 
 /// The length of a buffer for the first of some events, and for as many after it as may share one. Allocators have few sizes: where so many would
 /// leave much of one unused, the last of them go into another buffer.
-fn buffer_len(shapes: &[Shape]) -> usize {
-    let mut sums = shapes.iter().scan(0, |sum, shape| {
+///
+/// The names of their topics stay for as long as one of them does, as the buffer: so they count for the bound on what is shared.
+fn buffer_len(shapes: &[Shape], names: &[usize]) -> usize {
+    let mut sums = shapes.iter().zip(names).scan((0, 0), |(sum, held), (shape, names)| {
         *sum += shape.len();
-        Some(*sum)
+        *held += shape.len() + names;
+        Some((*sum, *held))
     });
-    let first = sums.next().unwrap_or_default();
+    let (first, _) = sums.next().unwrap_or_default();
     let (mut best, mut last) = (first, first);
-    for sum in sums.take_while(|&sum| sum <= limits::SHARED_BUFFER) {
+    for (sum, _) in sums.take_while(|&(_, held)| held <= limits::SHARED_BUFFER) {
         last = sum;
         if allocated(sum) - sum <= sum / 64 {
             best = sum;

@@ -246,6 +246,10 @@ impl Server {
                 while let Some(ended) = connections.try_join_next() {
                     go_on(&mut connections, ended);
                 }
+                if left == 0 {
+                    // Taking what is in the queue waits for nothing, so those accepted would wait for all who come.
+                    tokio::task::yield_now().await;
+                }
             }
             drain(connections, listener, stop_connections, drain_hard).await
         }

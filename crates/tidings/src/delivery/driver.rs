@@ -334,12 +334,11 @@ impl Driver {
         while let Some(request) = turn.shard.poll_page_request() {
             let (id, shared) = (request.id, self.shared.clone());
             let reading = (self.read)(request, at_once > 0);
+            // Looking in vain takes its time too.
+            at_once = at_once.saturating_sub(1);
             let answer = || Answer { shared, incarnation: turn.incarnation, id, page: Err(PageFailed) };
             match reading {
-                Reading::AtHand(page) => {
-                    at_once -= 1;
-                    turn.shard.handle_page(id, Ok(page));
-                }
+                Reading::AtHand(page) => turn.shard.handle_page(id, Ok(page)),
                 // From here to that thread and back: every hand-over more would wait for one more thread to wake.
                 Reading::Elsewhere(job) => {
                     let answer = answer();

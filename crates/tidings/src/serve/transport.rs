@@ -315,7 +315,13 @@ impl AsyncRead for Transport {
             }
         }
         loop {
-            ready!(this.line.watched()?.poll_read_ready(cx))?;
+            let Poll::Ready(ready) = this.line.watched()?.poll_read_ready(cx) else {
+                // One that was waited for before the socket was watched must not stay with a client that sends nothing.
+                this.waiting = None;
+                this.state.return_permit();
+                return Poll::Pending;
+            };
+            ready?;
             ready!(this.poll_permit(cx));
             let stream = this.line.watched()?;
             let (room, mut read) = (buf.remaining(), None);

@@ -141,6 +141,8 @@ impl Log {
     /// Appends records in order. Of those in a row with the same topics only the last is the topics' newest, both where they come in and
     /// where they leave.
     fn push(&mut self, records: Vec<Record>, gone: &mut Vec<Record>) {
+        let class_of = |record: &Record| self.rules.class_of(record.topics());
+        let mixed = self.rings.len() > 1 && records.windows(2).any(|pair| class_of(&pair[0]) != class_of(&pair[1]));
         let mut records = records.into_iter();
         while let Some(first) = records.as_slice().first() {
             let len = records.as_slice().iter().take_while(|next| next.topics() == first.topics()).count();
@@ -162,6 +164,8 @@ impl Log {
                 if let Some(id) = record.publisher_id() {
                     self.ids.entry(id.into()).or_default().push_back(self.head);
                 }
+                // Those of another class may be gone long before it: it must not hold what they shared.
+                let record = if mixed { record.alone() } else { record };
                 if keeps {
                     self.replace(&record);
                 }

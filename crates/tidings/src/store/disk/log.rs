@@ -31,7 +31,7 @@ use tidings_core::{
 /// Candidates asked for at once; further ones are asked for when these were not enough.
 const STEP: usize = 2_048;
 /// A question is not answered on the spot if there are more segments than these.
-const FEW: usize = 1_024;
+const FEW: usize = 64;
 
 /// What readers share.
 #[derive(Debug)]
@@ -258,10 +258,9 @@ impl Log {
     /// The same if all of it is in memory, so that nobody has to wait for a disk, and little has to be looked at.
     pub(super) fn read_at_hand(&self, after: u64, up_to: u64, filter: &Filter, limits: PageLimits) -> Option<Page> {
         let one = matches!(filter.matchers().as_slice(), [matcher] if matches!(matcher.key(), Key::Exact(_)));
-        let sight = self.sight();
-        if !one || after < sight.high || self.view().segments.len() > FEW {
-            return None;
-        }
+        // Whoever holds one of these may wait for the disk, or have very much to look at.
+        let free = one && self.view.try_lock().is_ok_and(|view| view.segments.len() <= FEW) && self.latest.try_lock().is_ok();
+        let sight = free.then(|| self.sight()).filter(|sight| after >= sight.high)?;
         let mut page = Page::new(Vec::new(), after);
         let end = self.cross_gaps(&mut page, up_to.min(sight.head), sight.low);
         self.read_on_in(&self.at_hand, &mut page, end, filter, limits, &|_| true).ok()?;
