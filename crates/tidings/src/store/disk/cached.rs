@@ -124,7 +124,7 @@ impl Files for Cached {
 pub(super) type PageKey = (u64, u64);
 
 /// Places where a page may stand, so that few pages push each other out while there is room.
-const WAYS: usize = 4;
+const WAYS: usize = 16;
 
 /// Pages that were read and checked. Each may stand in a few places, so that nothing has to be kept in order.
 #[derive(Debug)]
