@@ -274,8 +274,9 @@ mod tests {
         let sizes = [0, 10, limits::SHARED_BUFFER, 100, 3 * limits::SHARED_BUFFER, 1, 1].into_iter().chain(std::iter::repeat_n(1_000, 99));
         let events: Vec<Event> = sizes.map(|size| event(&"x\n".repeat(size / 2))).collect();
         let at = Position { epoch: Epoch(1), sequence: 2 };
-        let alone: Vec<Record> = events.iter().map(|event| Record::draft(event.clone()).seal(at, 0)).collect();
-        let together: Vec<Record> = Record::drafts(events).into_iter().map(|draft| draft.seal(at, 0)).collect();
+        let place = |sequence| Position { sequence, ..at };
+        let alone: Vec<Record> = (2..).zip(&events).map(|(n, event)| Record::draft(event.clone()).seal(place(n), 0)).collect();
+        let together = Record::seal(Record::drafts(events), at, 0);
         for (alone, together) in alone.iter().zip(&together) {
             assert_eq!(format!("{together:?}"), format!("{alone:?}"));
         }

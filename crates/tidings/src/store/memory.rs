@@ -17,7 +17,7 @@ use std::{
     time::Instant,
 };
 use tidings_core::{
-    Draft, Epoch, EventId, Filter, GapReason, Matchers, Position, Record, Topic, Window, limits,
+    Drafts, Epoch, EventId, Filter, GapReason, Matchers, Position, Record, Topic, Window, limits,
     shard::{Floors, Page},
 };
 
@@ -107,7 +107,7 @@ impl MemoryStore {
 
     /// Appends under the lock, so that whoever follows gets the batches in the order of the log. The second list is what has left it: to be
     /// dropped without the lock, for it was not looked at for long and takes its time.
-    fn append_to(&self, log: &mut Log, batch: Vec<Draft>, now: u64) -> (Vec<EventId>, Vec<Record>) {
+    fn append_to(&self, log: &mut Log, batch: Drafts, now: u64) -> (Vec<EventId>, Vec<Record>) {
         log.accepted_at = log.accepted_at.max(now);
         let (first, accepted_at) = (Position { epoch: self.epoch, sequence: log.head + 1 }, log.accepted_at);
         let records = Record::seal(batch, first, accepted_at);
@@ -361,12 +361,12 @@ impl EventStore for MemoryStore {
         Bounds { epoch: self.epoch, low: log.low(), floor: log.floor(), head: log.head }
     }
 
-    fn append(&self, batch: Vec<Draft>, now: u64) -> StoreFuture<'_, Vec<EventId>> {
+    fn append(&self, batch: Drafts, now: u64) -> StoreFuture<'_, Vec<EventId>> {
         let (ids, _left) = self.append_to(&mut self.log(), batch, now);
         Box::pin(ready(Ok(ids)))
     }
 
-    fn append_once(&self, batch: Vec<Draft>, key: OnceKey, now: u64) -> StoreFuture<'_, Once> {
+    fn append_once(&self, batch: Drafts, key: OnceKey, now: u64) -> StoreFuture<'_, Once> {
         let (mut log, mut left) = (self.log(), Vec::new());
         let outcome = match log.keys.find(&key.name, now.max(log.accepted_at)) {
             Some(entry) if entry.key == key => Once::Before(ids(self.epoch, entry.first, &batch)),
