@@ -70,6 +70,11 @@ impl Record {
         &self.part().topics
     }
 
+    /// Whether it has the same topics as another; for those that share them without a look at the names.
+    pub fn has_topics_of(&self, other: &Record) -> bool {
+        self.shared_topics() == other.shared_topics()
+    }
+
     /// The type, if it has one; in the first view.
     pub fn event_type(&self) -> Option<&str> {
         self.part().frame.event_type(self.bytes())

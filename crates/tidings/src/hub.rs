@@ -429,15 +429,15 @@ impl Granted {
     async fn append<D: AsRef<str>>(&self, events: Vec<Event<D>>, key: Option<&IdempotencyKey>) -> Result<Vec<EventId>, PublishError> {
         let inner = &*self.hub.0;
         let limit = inner.config.event_data;
-        let (mut granted, mut accepted) = (&[][..], Accepted::default());
+        let (mut granted, mut accepted) = (None, Accepted::default());
         for event in &events {
             // What the event before was allowed needs no second look.
-            if event.topics() != granted
+            if !granted.is_some_and(|before| event.has_topics_of(before))
                 && let Some(topic) = event.topics().iter().find(|topic| !self.grant.may_publish(std::slice::from_ref(topic)))
             {
                 return Err(PublishError::Forbidden(topic.clone()));
             }
-            granted = event.topics();
+            granted = Some(event);
             accepted.add(event.data().len());
             if event.data().len() > limit {
                 return Err(PublishError::DataTooLong { len: event.data().len(), limit });
