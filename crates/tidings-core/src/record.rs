@@ -87,10 +87,10 @@ impl Record {
 
     /// The id on the wire: the publisher's, or the minted one.
     pub fn id(&self) -> EventId {
-        let frame = &self.part().frame;
+        let (frame, bytes) = (&self.part().frame, self.bytes());
         // In the form it was minted in, whatever that of the hub is now.
-        let minted = || frame.id(self.bytes()).try_into().ok().map_or_else(|| self.position().into(), EventId::minted);
-        frame.given_id(self.bytes()).map_or_else(minted, EventId::given)
+        let minted = || frame.id(bytes).try_into().ok().map_or_else(|| self.position().into(), EventId::minted);
+        frame.given_id(bytes).map_or_else(minted, EventId::given)
     }
 
     /// Whether only readers with a grant may have it.
