@@ -185,7 +185,12 @@ impl Record {
     }
 
     /// Encodes the events of one append. Small ones share buffers of at most [`limits::SHARED_BUFFER`] bytes.
-    pub fn drafts<D: AsRef<str>>(events: Vec<Event<D>>) -> Drafts {
+    pub fn drafts<D: AsRef<str>>(mut events: Vec<Event<D>>) -> Drafts {
+        if events.len() == 1
+            && let Some(event) = events.pop()
+        {
+            return Record::draft(event).into();
+        }
         let shapes: Vec<Shape> = events.iter().map(Shape::of).collect();
         let mut shapes = shapes.as_slice();
         let mut events = events.into_iter();
