@@ -85,7 +85,7 @@ impl MemoryStore {
         let log = Log {
             rules,
             rings,
-            latest: latest_within(max_bytes as u64 / 2),
+            latest: latest_within(max_bytes as u64 / 2, |record| record.cost() as u64),
             beside: BTreeMap::new(),
             foreign: 0,
             head: 0,
