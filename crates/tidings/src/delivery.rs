@@ -8,6 +8,8 @@ mod connection;
 mod driver;
 mod guest;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod ticket;
 mod wake;
 mod words;
