@@ -186,6 +186,11 @@ impl<D: AsRef<str>> Event<D> {
         &self.topics
     }
 
+    /// Whether it has the same topics as another; for those that share them without a look at the names.
+    pub fn has_topics_of(&self, other: &Self) -> bool {
+        self.topics == other.topics
+    }
+
     /// The data as it was given.
     pub fn data(&self) -> &str {
         self.data.as_ref()

@@ -36,7 +36,7 @@ pub use matcher::{Key, Matchers, TopicMatcher};
 pub use parser::{Item, Message, Parser, TooLong};
 pub use pattern::{BaseError, PatternError, UrlPatterns};
 pub use position::{Epoch, EventId, Position};
-pub use record::{Draft, Record, View};
+pub use record::{Draft, Drafts, Record, View};
 pub use routes::found_by_index;
 pub use topic::{Topic, TopicError};
 pub use topics::{KnownTopics, Topics};

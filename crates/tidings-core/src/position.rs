@@ -33,7 +33,11 @@ impl Position {
     pub fn id_bytes(self) -> [u8; Self::ID_LEN] {
         let mut id = *b"#00000000-0000000000000000";
         id[1..9].copy_from_slice(&hex(self.epoch.0));
-        id[10..18].copy_from_slice(&hex((self.sequence >> 32) as u32));
+        let high = (self.sequence >> 32) as u32;
+        // Few logs get there.
+        if high != 0 {
+            id[10..18].copy_from_slice(&hex(high));
+        }
         id[18..].copy_from_slice(&hex(self.sequence as u32));
         id
     }

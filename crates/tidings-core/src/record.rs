@@ -3,98 +3,15 @@
 //! It knows what was stored, not who wants it.
 
 mod block;
-mod seal;
+mod drafts;
 mod stored;
 
-use crate::{
-    Event, EventId, IdForm, Position, Topic, Topics, limits,
-    topics::allocated,
-    wire::{Framing, Shape},
-};
+use crate::{EventId, Position, Topic, Topics, wire::Framing};
 use block::{Block, OWN_TOPICS, Part, Parts};
 pub(crate) use block::{Frame, NAMED, PRIVATE};
 use bytes::{Bytes, BytesMut};
+pub use drafts::{Draft, Drafts};
 use std::{borrow::Cow, fmt, sync::Arc};
-
-/// An encoded event that has no position yet: what a store is asked to append.
-#[derive(Debug)]
-pub struct Draft {
-    /// Its frame, and behind it that of its second view.
-    bytes: BytesMut,
-    part: Part,
-    second: Option<Box<Frame>>,
-    /// What its buffer costs beside its own bytes, if it is the first one in it. The others follow it.
-    extra: u32,
-    ids: IdForm,
-}
-
-impl Draft {
-    /// Gives it its place, writing the minted id into the bytes where the publisher gave none. `accepted_at` is in milliseconds since 1970.
-    /// What is appended together is sealed together, by [`Record::seal`]: it takes less memory then.
-    pub fn seal(mut self, position: Position, accepted_at: u64) -> Record {
-        self.write_id(position);
-        let Draft { bytes, part, second, extra, .. } = self;
-        let Position { epoch, sequence: first } = position;
-        let block = Block { bytes: bytes.freeze(), parts: Parts::One(part), second, first, accepted_at, epoch, extra };
-        Record { block: Arc::new(block), index: 0 }
-    }
-
-    fn write_id(&mut self, position: Position) {
-        if self.part.frame.flags & NAMED == 0 {
-            let id = self.ids.bytes(position);
-            for frame in [Some(&self.part.frame), self.second.as_deref()].into_iter().flatten() {
-                let at = frame.at as usize + frame.id_at();
-                self.bytes[at..at + Position::ID_LEN].copy_from_slice(&id);
-            }
-        }
-    }
-
-    /// Another form of the id that it gets than the plain one.
-    #[must_use]
-    pub fn with_ids(self, ids: IdForm) -> Draft {
-        Draft { ids, ..self }
-    }
-
-    /// The topics; the first is the canonical one.
-    pub fn topics(&self) -> &[Topic] {
-        &self.part.topics
-    }
-
-    /// The publisher's id, if it gave one.
-    pub fn id(&self) -> Option<&str> {
-        self.part.frame.given_id(&self.bytes[..self.part.frame.len as usize])
-    }
-
-    /// The id it has at a position: the publisher's, or the one minted there.
-    pub fn event_id(&self, position: Position) -> EventId {
-        self.id().map_or_else(|| self.ids.id(position), EventId::given)
-    }
-
-    /// Bytes of memory that it will take at the most while it is kept; see [`Record::cost`].
-    pub fn cost(&self) -> usize {
-        cost(&self.part, self.second.as_deref(), self.extra)
-    }
-
-    /// Encodes into a buffer with room for just this.
-    fn new<D: AsRef<str>>(event: Event<D>, shape: &Shape, mut bytes: BytesMut, extra: usize) -> Draft {
-        let mut frame = shape.encode(&event, &mut bytes);
-        let topics = event.into_topics();
-        if topics.count() {
-            frame.flags |= OWN_TOPICS;
-        }
-        Draft { bytes, part: Part { topics, frame }, second: None, extra: extra as u32, ids: IdForm::PLAIN }
-    }
-
-    /// An event of the hub's own in two views, whose topics are the one of the first view and the one of the second (M-405).
-    pub(crate) fn in_two_views(first: Event, second: &Event) -> Draft {
-        debug_assert_eq!(first.topics().len(), 2, "one topic for each view");
-        let shapes = [Shape::of(&first), Shape::of(second)];
-        let len = shapes[0].len() + shapes[1].len();
-        let mut draft = Draft::new(first, &shapes[0], BytesMut::with_capacity(len), block::block_cost(len));
-        draft.second = Some(Box::new(shapes[1].encode(second, &mut draft.bytes)));
-        draft
-    }
-}
 
 /// Which of the two forms of an event somebody gets: nearly all events have only the first. The hub's events about subscriptions have a
 /// second, with another topic and other bytes, for readers who asked in the older dialect of Mercure (M-405).
@@ -114,34 +31,6 @@ pub struct Record {
 }
 
 impl Record {
-    /// Encodes an event. Costly work belongs here, before the store's lock is taken.
-    pub fn draft<D: AsRef<str>>(event: Event<D>) -> Draft {
-        let shape = Shape::of(&event);
-        let len = shape.len();
-        Draft::new(event, &shape, BytesMut::with_capacity(len), block::block_cost(len))
-    }
-
-    /// Encodes the events of one append. Small ones share buffers of at most [`limits::SHARED_BUFFER`] bytes.
-    pub fn drafts<D: AsRef<str>>(events: Vec<Event<D>>) -> Vec<Draft> {
-        let shapes: Vec<Shape> = events.iter().map(Shape::of).collect();
-        let names: Vec<usize> = events.iter().map(|event| event.topics().iter().map(|topic| topic.as_str().len()).sum()).collect();
-        let mut drafts: Vec<Draft> = Vec::with_capacity(events.len());
-        let mut buffer = BytesMut::new();
-        for (at, event) in events.into_iter().enumerate() {
-            let mut extra = 0;
-            if buffer.capacity() < shapes[at].len() {
-                let len = buffer_len(&shapes[at..], &names[at..]);
-                buffer = BytesMut::with_capacity(len);
-                extra = block::block_cost(len);
-            }
-            let alone = buffer.capacity() == shapes[at].len();
-            let rest = if alone { BytesMut::new() } else { buffer.split_off(shapes[at].len()) };
-            drafts.push(Draft::new(event, &shapes[at], buffer, extra));
-            buffer = rest;
-        }
-        drafts
-    }
-
     fn part(&self) -> &Part {
         self.block.parts.get(self.index)
     }
@@ -181,6 +70,11 @@ impl Record {
         &self.part().topics
     }
 
+    /// Whether it has the same topics as another; for those that share them without a look at the names.
+    pub fn has_topics_of(&self, other: &Record) -> bool {
+        self.shared_topics() == other.shared_topics()
+    }
+
     /// The type, if it has one; in the first view.
     pub fn event_type(&self) -> Option<&str> {
         self.part().frame.event_type(self.bytes())
@@ -193,10 +87,10 @@ impl Record {
 
     /// The id on the wire: the publisher's, or the minted one.
     pub fn id(&self) -> EventId {
-        let frame = &self.part().frame;
+        let (frame, bytes) = (&self.part().frame, self.bytes());
         // In the form it was minted in, whatever that of the hub is now.
-        let minted = || frame.id(self.bytes()).try_into().ok().map_or_else(|| self.position().into(), EventId::minted);
-        frame.given_id(self.bytes()).map_or_else(minted, EventId::given)
+        let minted = || frame.id(bytes).try_into().ok().map_or_else(|| self.position().into(), EventId::minted);
+        frame.given_id(bytes).map_or_else(minted, EventId::given)
     }
 
     /// Whether only readers with a grant may have it.
@@ -222,14 +116,6 @@ impl Record {
         let mut lines = before_data.split(|&byte| byte == b'\n');
         let digits = lines.find_map(|line| line.strip_prefix(b"retry: "))?;
         std::str::from_utf8(digits).ok()?.parse().ok()
-    }
-
-    /// The same event for a place in another log.
-    pub fn redraft(&self) -> Draft {
-        let (bytes, first, second) = self.copied();
-        let extra = block::block_cost(bytes.len()) as u32;
-        let part = Part { topics: self.part().topics.clone(), frame: first };
-        Draft { bytes, part, second: second.map(Box::new), extra, ids: IdForm::PLAIN }
     }
 
     /// The same record in a buffer of its own, for who keeps it longer than those it came with, and in its place: it answers for the memory of
@@ -313,27 +199,6 @@ impl fmt::Debug for Record {
             .field("views", &&views[..=usize::from(self.has_two_views())])
             .finish()
     }
-}
-
-/// The length of a buffer for the first of some events, and for as many after it as may share one. Allocators have few sizes: where so many would
-/// leave much of one unused, the last of them go into another buffer.
-///
-/// The names of their topics stay for as long as one of them does, as the buffer: so they count for the bound on what is shared.
-fn buffer_len(shapes: &[Shape], names: &[usize]) -> usize {
-    let mut sums = shapes.iter().zip(names).scan((0, 0), |(sum, held), (shape, names)| {
-        *sum += shape.len();
-        *held += shape.len() + names;
-        Some((*sum, *held))
-    });
-    let (first, _) = sums.next().unwrap_or_default();
-    let (mut best, mut last) = (first, first);
-    for (sum, _) in sums.take_while(|&(_, held)| held <= limits::SHARED_BUFFER) {
-        last = sum;
-        if allocated(sum) - sum <= sum / 64 {
-            best = sum;
-        }
-    }
-    if block::block_cost(last) <= block::block_cost(best) + block::block_cost(last - best) { last } else { best }
 }
 
 fn cost(part: &Part, second: Option<&Frame>, extra: u32) -> usize {

@@ -119,6 +119,11 @@ impl Window {
         }
     }
 
+    /// Bytes of all records ever pushed.
+    pub fn pushed_bytes(&self) -> u64 {
+        self.total
+    }
+
     /// Bytes kept.
     pub fn bytes(&self) -> usize {
         self.bytes

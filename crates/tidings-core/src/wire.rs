@@ -66,8 +66,8 @@ impl GapReason {
 #[derive(Debug)]
 pub(crate) struct Shape {
     header: ChunkHeader,
-    /// Bytes of the stream: what the chunk holds.
-    stream: u32,
+    /// Bytes of the whole chunk.
+    len: u32,
     data_lines: u32,
 }
 
@@ -82,12 +82,14 @@ impl Shape {
             + data_text
             + "id: \n\n".len()
             + event.id().map_or(Position::ID_LEN, str::len);
-        Shape { header: chunk_header(stream), stream: stream as u32, data_lines: lines as u32 }
+        let header = chunk_header(stream);
+        let len = (header.as_slice().len() + stream + "\r\n".len()) as u32;
+        Shape { header, len, data_lines: lines as u32 }
     }
 
     /// Bytes of the whole chunk.
     pub(crate) fn len(&self) -> usize {
-        self.header.as_slice().len() + self.stream as usize + "\r\n".len()
+        self.len as usize
     }
 
     /// Writes an event once, for everybody: `event`, `retry`, `data`, and `id` last (S-9), inside one HTTP/1.1 chunk. A minted id is still to
@@ -274,8 +276,9 @@ mod tests {
         let sizes = [0, 10, limits::SHARED_BUFFER, 100, 3 * limits::SHARED_BUFFER, 1, 1].into_iter().chain(std::iter::repeat_n(1_000, 99));
         let events: Vec<Event> = sizes.map(|size| event(&"x\n".repeat(size / 2))).collect();
         let at = Position { epoch: Epoch(1), sequence: 2 };
-        let alone: Vec<Record> = events.iter().map(|event| Record::draft(event.clone()).seal(at, 0)).collect();
-        let together: Vec<Record> = Record::drafts(events).into_iter().map(|draft| draft.seal(at, 0)).collect();
+        let place = |sequence| Position { sequence, ..at };
+        let alone: Vec<Record> = (2..).zip(&events).map(|(n, event)| Record::draft(event.clone()).seal(place(n), 0)).collect();
+        let together = Record::seal(Record::drafts(events), at, 0);
         for (alone, together) in alone.iter().zip(&together) {
             assert_eq!(format!("{together:?}"), format!("{alone:?}"));
         }

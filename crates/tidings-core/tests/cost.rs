@@ -6,7 +6,7 @@ use allocation_counter::measure;
 use bytes::Bytes;
 use std::sync::Arc;
 use tidings_core::{
-    Draft, Epoch, Event, FeedKey, Filter, Framing, Grant, KnownTopics, Matchers, Position, Record, TopicMatcher, UrlPatterns, Window,
+    Drafts, Epoch, Event, FeedKey, Filter, Framing, Grant, KnownTopics, Matchers, Position, Record, TopicMatcher, UrlPatterns, Window,
     presence::{ActiveSubscription, MatchType, Subscriber},
     shard::{Millis, NewSubscriber, Poll, Shard, ShardConfig},
 };
@@ -182,7 +182,7 @@ fn a_url_pattern_is_shared() {
 }
 
 /// A window of so many records, which came in appends of so many, and what it holds in memory.
-fn window_of(count: usize, append: usize, mut drafts: impl FnMut(usize, usize) -> Vec<Draft>) -> (Window, u64) {
+fn window_of(count: usize, append: usize, mut drafts: impl FnMut(usize, usize) -> Drafts) -> (Window, u64) {
     let mut sequence = 0;
     let mut window = Window::new(0, usize::MAX, count);
     let counted = measure(|| {
@@ -213,7 +213,7 @@ fn a_window_takes_what_it_says() {
             let (subscriber, matcher) = (Subscriber::from_random(n as u128), format!("room/{n}").into());
             ActiveSubscription { match_type: MatchType::Exact, matcher, subscriber, payload: None }.draft(true)
         });
-        drafts.collect()
+        drafts.collect::<Drafts>()
     };
     let table = [
         ("100 B, one topic, appends of 100", 230, window_of(COUNT, 100, many(1, 100))),

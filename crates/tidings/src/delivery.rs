@@ -96,7 +96,7 @@ impl Clock {
 
 /// Records in a row with the same topics.
 fn runs(records: &[Record]) -> impl Iterator<Item = &[Record]> {
-    records.chunk_by(|one, next| one.topics() == next.topics())
+    records.chunk_by(Record::has_topics_of)
 }
 
 /// The shards.

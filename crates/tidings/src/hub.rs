@@ -37,8 +37,7 @@ use std::{
 };
 pub use subscription::{Cursor, Subscription};
 use tidings_core::{
-    Draft, Event, EventId, FeedKey, Framing, GapReason, Grant, IdForm, Matchers, Position, Record, Topic, TopicMatcher, UrlPatterns,
-    limits,
+    Event, EventId, FeedKey, Framing, GapReason, Grant, IdForm, Matchers, Position, Record, Topic, TopicMatcher, UrlPatterns, limits,
     shard::{CloseReason, Lag, Millis, MissingEvents, NewSubscriber, ShardConfig},
     wire,
 };
@@ -430,15 +429,15 @@ impl Granted {
     async fn append<D: AsRef<str>>(&self, events: Vec<Event<D>>, key: Option<&IdempotencyKey>) -> Result<Vec<EventId>, PublishError> {
         let inner = &*self.hub.0;
         let limit = inner.config.event_data;
-        let (mut granted, mut accepted) = (&[][..], Accepted::default());
+        let (mut granted, mut accepted) = (None, Accepted::default());
         for event in &events {
             // What the event before was allowed needs no second look.
-            if event.topics() != granted
+            if !granted.is_some_and(|before| event.has_topics_of(before))
                 && let Some(topic) = event.topics().iter().find(|topic| !self.grant.may_publish(std::slice::from_ref(topic)))
             {
                 return Err(PublishError::Forbidden(topic.clone()));
             }
-            granted = event.topics();
+            granted = Some(event);
             accepted.add(event.data().len());
             if event.data().len() > limit {
                 return Err(PublishError::DataTooLong { len: event.data().len(), limit });
@@ -452,15 +451,12 @@ impl Granted {
         }
         let (max_events, max_bytes) = inner.log.lead();
         let key = key.map(|key| key.digest(&self.scope, &events));
-        let mut drafts = Record::drafts(events);
-        if inner.ids.is_opaque() {
-            drafts = drafts.into_iter().map(|draft| draft.with_ids(inner.ids)).collect();
-        }
-        let cost: usize = drafts.iter().map(Draft::cost).sum();
-        if drafts.len() > 1 && (drafts.len() > max_events || cost > max_bytes) {
+        let drafts = Record::drafts(events).with_ids(inner.ids);
+        let (count, cost) = (drafts.len(), drafts.cost());
+        if count > 1 && (count > max_events || cost > max_bytes) {
             return Err(PublishError::BatchTooLarge { events: max_events, bytes: max_bytes });
         }
-        let reserved = inner.log.admit(drafts.len(), cost, || inner.delivery.slowest(), || inner.delivery.wake_all()).await?;
+        let reserved = inner.log.admit(count, cost, || inner.delivery.slowest(), || inner.delivery.wake_all()).await?;
         let kept = match key {
             None => Once::Kept(inner.store.append(drafts, unix_ms()).await?),
             Some(key) => inner.store.append_once(drafts, key, unix_ms()).await?,

@@ -45,6 +45,6 @@ pub use store::{
     Verified,
 };
 pub use tidings_core::{
-    BaseError, Draft, Epoch, Event, EventError, EventId, Filter, GapReason, Grant, Item, Matchers, Message, Parser, PatternError, Position,
-    Record, Topic, TopicError, TopicMatcher, UrlPatterns, limits, moment, shard::Page, wire,
+    BaseError, Draft, Drafts, Epoch, Event, EventError, EventId, Filter, GapReason, Grant, Item, Matchers, Message, Parser, PatternError,
+    Position, Record, Topic, TopicError, TopicMatcher, UrlPatterns, limits, moment, shard::Page, wire,
 };

@@ -16,7 +16,7 @@ pub use memory::MemoryStore;
 
 use std::{fmt, pin::Pin, sync::Arc};
 use tidings_core::{
-    Draft, Epoch, EventId, Filter, GapReason, Matchers, Position, Record, Topic,
+    Drafts, Epoch, EventId, Filter, GapReason, Matchers, Position, Record, Topic,
     shard::{Floors, Page},
 };
 
@@ -102,12 +102,12 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
 
     /// Appends a batch: all of it or nothing, with consecutive positions, answered when the promise is kept. `now` is in milliseconds
     /// since 1970; a record is never accepted earlier than its predecessor, whatever the clock says.
-    fn append(&self, batch: Vec<Draft>, now: u64) -> StoreFuture<'_, Vec<EventId>>;
+    fn append(&self, batch: Drafts, now: u64) -> StoreFuture<'_, Vec<EventId>>;
 
     /// The same once for all who come with the key while it counts (N-6). The first that reaches the store is appended, and the key is kept as
     /// firmly as the batch and with it: after a crash there are both or neither. Who comes meanwhile waits for the first, and fails with it; a
     /// failed append leaves no key behind. The ids of a repeated append are answered even if its events were removed since.
-    fn append_once(&self, batch: Vec<Draft>, key: OnceKey, now: u64) -> StoreFuture<'_, Once>;
+    fn append_once(&self, batch: Drafts, key: OnceKey, now: u64) -> StoreFuture<'_, Once>;
 
     /// Records after a sequence and up to another that the filter may want. `covered_through` advances by at least one record.
     fn read_after<'a>(&'a self, after: u64, up_to: u64, filter: &'a Filter, limits: PageLimits) -> StoreFuture<'a, Page>;

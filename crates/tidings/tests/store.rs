@@ -6,8 +6,8 @@ use std::{
 };
 use tempfile::TempDir;
 use tidings::{
-    DiskOptions, DiskStore, Event, EventId, EventStore, Filter, GapReason, Grant, Keep, KeyWindow, Matchers, MemoryStore, Once, OnceKey,
-    PageLimits, PrefixRule, Record, Topic, TopicMatcher, UrlPatterns,
+    DiskOptions, DiskStore, Drafts, Event, EventId, EventStore, Filter, GapReason, Grant, Keep, KeyWindow, Matchers, MemoryStore, Once,
+    OnceKey, PageLimits, PrefixRule, Record, Topic, TopicMatcher, UrlPatterns,
 };
 
 /// Keys count for a minute, three of them.
@@ -162,14 +162,17 @@ async fn patterns_are_answered_exactly() {
 async fn moments_are_places() {
     for_every_store(6, async |store| {
         for (time, topic) in [(10, "a"), (20, "a"), (20, "b"), (20, "a"), (30, "b"), (15, "a")] {
-            store.append(vec![Record::draft(Event::new(topic, "data").unwrap())], time).await.unwrap();
+            store.append(Record::draft(Event::new(topic, "data").unwrap()).into(), time).await.unwrap();
         }
         let since = async |moment: u64, topic: &str| store.since(moment, &filter(topic)).await.unwrap();
         for (moment, place) in [(0, 0), (10, 0), (11, 1), (20, 1), (21, 4), (30, 4), (31, 6), (u64::MAX, 6)] {
             assert_eq!(since(moment, "a").await, (place, None), "since {moment}");
         }
         store
-            .append(vec![Record::draft(Event::new("a", "data").unwrap()), Record::draft(Event::new("a", "data").unwrap())], 40)
+            .append(
+                Drafts::from_iter([Record::draft(Event::new("a", "data").unwrap()), Record::draft(Event::new("a", "data").unwrap())]),
+                40,
+            )
             .await
             .unwrap();
         assert_eq!(store.bounds().floor, 2);
@@ -194,7 +197,7 @@ async fn the_newest_that_a_reader_may_have() {
         let public = |topic: &str| Record::draft(Event::new(topic, "data").unwrap());
         let private = |topic: &str| Record::draft(Event::new(topic, "data").unwrap().private());
         store
-            .append(vec![public("gone"), public("a"), private("a"), public("b"), public("a"), private("a"), public("b")], 1)
+            .append(Drafts::from_iter([public("gone"), public("a"), private("a"), public("b"), public("a"), private("a"), public("b")]), 1)
             .await
             .unwrap();
         let full = |topic: &str| Filter::new(Matchers::from(TopicMatcher::exact(topic).unwrap()), &Grant::full());
@@ -223,7 +226,7 @@ async fn the_newest_that_a_reader_may_have() {
 async fn publishers_ids_resolve_to_their_first_kept_event() {
     for_every_store(3, async |store| {
         let with_id = |id: &str| Record::draft(Event::new("t", "d").unwrap().with_id(id).unwrap());
-        let answered = store.append(vec![with_id("x"), with_id("y"), with_id("x")], 1).await.unwrap();
+        let answered = store.append(Drafts::from_iter([with_id("x"), with_id("y"), with_id("x")]), 1).await.unwrap();
         assert_eq!(answered.iter().map(tidings::EventId::as_str).collect::<Vec<_>>(), ["x", "y", "x"]);
         let at = async |id: &str| store.resolve(id).await.unwrap().map(|position| position.sequence);
         assert_eq!((at("x").await, at("y").await, at("z").await), (Some(1), Some(2), None));
@@ -263,7 +266,7 @@ async fn the_follower_gets_every_batch_in_order_and_times_never_go_back() {
                 let store = store.clone();
                 tokio::spawn(async move {
                     for n in 0..20 {
-                        let drafts = vec![Record::draft(Event::new("t", "d").unwrap()), Record::draft(Event::new("t", "d").unwrap())];
+                        let drafts = [0; 2].map(|_| Record::draft(Event::new("t", "d").unwrap())).into_iter().collect();
                         store.append(drafts, if writer % 2 == 0 { n } else { 100 - n }).await.unwrap();
                     }
                 })
@@ -449,10 +452,10 @@ async fn the_latest_outlives_retention() {
         let all = Filter::new(Matchers::from(TopicMatcher::prefix("k").unwrap()), &Grant::open());
         let latest = async || sequences(&store.read_latest(0, store.bounds().head, &all, ALL).await.unwrap());
         let kept = async || sequences(&store.read_after(0, u64::MAX, &all, ALL).await.unwrap());
-        store.append(vec![event("k/a", "", "1"), event("k/a", "x", "2"), event("k/b", "message", "3")], 1).await.unwrap();
+        store.append(Drafts::from_iter([event("k/a", "", "1"), event("k/a", "x", "2"), event("k/b", "message", "3")]), 1).await.unwrap();
         assert_eq!((latest().await, kept().await), (vec![1, 2, 3], vec![1, 2, 3]));
         // Two more than there is room for, and untyped events are messages.
-        store.append(vec![event("k/b", "", "4"), event("k/a", "x", "5"), event("k/c", "", "6")], 1).await.unwrap();
+        store.append(Drafts::from_iter([event("k/b", "", "4"), event("k/a", "x", "5"), event("k/c", "", "6")]), 1).await.unwrap();
         assert_eq!((latest().await, kept().await), (vec![1, 4, 5, 6], vec![1, 4, 5, 6]));
         assert_eq!(store.missing_after(1, &all).await.unwrap(), Some(GapReason::Evicted), "2 and 3 are gone");
         assert_eq!(store.missing_after(3, &all).await.unwrap(), None);
@@ -463,9 +466,9 @@ async fn the_latest_outlives_retention() {
         assert_eq!((sequences(&page), page.covered_through), (vec![5], 5));
         assert_eq!(store.newest(&Topic::parse("k/b").unwrap()).await.unwrap().unwrap().to_string()[25..], *"4");
         // Taken back: the events without data are events like any other, and go like any other.
-        store.append(vec![event("k/a", "x", ""), event("k/b", "", "")], 1).await.unwrap();
+        store.append(Drafts::from_iter([event("k/a", "x", ""), event("k/b", "", "")]), 1).await.unwrap();
         assert_eq!((latest().await, kept().await), (vec![1, 6], vec![1, 6, 7, 8]));
-        store.append(vec![event("k/c", "", "9"), event("k/c", "", "10")], 1).await.unwrap();
+        store.append(Drafts::from_iter([event("k/c", "", "9"), event("k/c", "", "10")]), 1).await.unwrap();
         assert_eq!((latest().await, kept().await), (vec![1, 10], vec![1, 9, 10]));
         assert!(store.keeps_latest(all.matchers()));
         assert_eq!(store.read_latest(0, 10, &filter("other"), ALL).await.unwrap().records.len(), 0);

@@ -65,6 +65,13 @@ pub(crate) struct Frame {
 const _: () = assert!(size_of::<Part>() <= 24);
 
 impl Parts {
+    pub(super) fn as_slice(&self) -> &[Part] {
+        match self {
+            Parts::One(part) => std::slice::from_ref(part),
+            Parts::Many(parts) => parts,
+        }
+    }
+
     pub(super) fn get(&self, index: u32) -> &Part {
         match self {
             Parts::One(part) => part,

@@ -31,7 +31,10 @@ pub(crate) fn plain(text: &str) -> Option<(Plain<'_>, usize)> {
         if bytes.get(end) != Some(&b'"') || place.replace(&text[begin..end]).is_some() {
             return None;
         }
-        at = space(bytes, end + 1);
+        at = end + 1;
+        if !matches!(bytes.get(at), Some(b',' | b'}')) {
+            at = space(bytes, at);
+        }
         match bytes.get(at)? {
             b',' => at += 1,
             b'}' => return Some((plain, at + 1)),
@@ -49,8 +52,11 @@ fn space(bytes: &[u8], mut at: usize) -> usize {
 }
 
 /// Behind a byte that comes next, perhaps after white space.
-fn after(byte: u8, bytes: &[u8], at: usize) -> Option<usize> {
-    let at = space(bytes, at);
+fn after(byte: u8, bytes: &[u8], mut at: usize) -> Option<usize> {
+    if *bytes.get(at)? == byte {
+        return Some(at + 1);
+    }
+    at = space(bytes, at);
     (*bytes.get(at)? == byte).then_some(at + 1)
 }
 
@@ -65,7 +71,14 @@ fn plain_len(bytes: &[u8]) -> usize {
     const EACH: u64 = 0x0101_0101_0101_0101;
     let stops = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
     let mut at = 0;
-    for word in bytes.as_chunks::<8>().0 {
+    // Of long strings many bytes at once, each looked at alike so that the compiler has vectors do it.
+    for piece in bytes.as_chunks::<32>().0 {
+        if piece.iter().fold(false, |any, &byte| any | stops(byte)) {
+            break;
+        }
+        at += piece.len();
+    }
+    for word in bytes[at..].as_chunks::<8>().0 {
         let word = u64::from_le_bytes(*word);
         // With one bit turned over, `"` lies just above the control characters and nothing between them. What is below a number has borrowed
         // from its highest bit; that marks the next byte too, perhaps, but none before.

@@ -16,7 +16,7 @@ use super::{
 use crate::{Config, Granted, PublishError};
 use http::{HeaderMap, Response, header, request::Parts};
 use std::borrow::Cow;
-use tidings_core::{Event, EventError, EventId, Position, Topic, limits};
+use tidings_core::{Event, EventError, EventId, Position, limits};
 
 /// The names of N-1, for the refusal of others.
 const KNOWN: &str = "`type`, `id`, `retry`, `private`, `topic`";
@@ -270,7 +270,7 @@ impl<'a> Lines<'a> {
             let from = lines.at;
             self.line += 1;
             let Some(event) = self.next(lines)? else { continue };
-            self.check(&event, pending.events.last().map_or(&[][..], Event::topics))?;
+            self.check(&event, pending.events.last())?;
             let cost = cost_at_most(&event);
             if pending.events.len() >= events || pending.cost + cost > bytes {
                 return Ok(Some((event, cost)));
@@ -305,13 +305,13 @@ impl<'a> Lines<'a> {
         json::event(text, topics_limit, &mut self.recent).map(Some)
     }
 
-    /// Checks what is left to check of an event, so that what is pending can only fail as a whole. `before` are topics that are granted.
-    fn check(&mut self, event: &Borrowed<'_>, before: &[Topic]) -> Result<(), Problem> {
+    /// Checks what is left to check of an event, so that what is pending can only fail as a whole. `before` is one that may.
+    fn check<'l>(&mut self, event: &Borrowed<'l>, before: Option<&Borrowed<'l>>) -> Result<(), Problem> {
         if event.data().len() > self.config.event_data {
             return Err(Problem::DataTooLong { limit: self.config.event_data });
         }
         // What the line before was allowed needs no second look.
-        if before != event.topics()
+        if !before.is_some_and(|before| event.has_topics_of(before))
             && let Some(topic) = event.topics().iter().find(|topic| !self.hub.grant().publish.matches(topic))
         {
             return Err(PublishError::Forbidden(topic.clone()).into());

@@ -85,12 +85,10 @@ impl Log {
     /// Appends what a store has kept.
     pub(super) fn push(&self, records: &[Record]) {
         let mut window = self.window();
-        let mut cost = 0;
         for record in records {
-            cost += record.cost() as u64;
             window.push(record.clone(), drop);
         }
-        self.total.fetch_add(cost, Ordering::AcqRel);
+        self.total.store(window.pushed_bytes(), Ordering::Release);
         self.head.store(window.head(), Ordering::Release);
     }
 

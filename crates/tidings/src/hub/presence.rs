@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 use tidings_core::{
-    Draft, EventId, Filter, Grant, Matchers, Position, Topic, TopicMatcher, limits,
+    Drafts, EventId, Filter, Grant, Matchers, Position, Topic, TopicMatcher, limits,
     presence::{self, ActiveSubscription, MatchType, Subscriber},
 };
 
@@ -86,10 +86,9 @@ impl Inner {
     }
 
     /// Appends events of the hub's own: those need no rights, and are not counted as published (M-326).
-    async fn append_own(&self, drafts: Vec<Draft>) -> Result<(), PublishError> {
-        let drafts: Vec<Draft> = drafts.into_iter().map(|draft| draft.with_ids(self.ids)).collect();
-        let cost = drafts.iter().map(Draft::cost).sum();
-        let _reserved = self.log.admit(drafts.len(), cost, || self.delivery.slowest(), || self.delivery.wake_all()).await?;
+    async fn append_own(&self, drafts: Drafts) -> Result<(), PublishError> {
+        let drafts = drafts.with_ids(self.ids);
+        let _reserved = self.log.admit(drafts.len(), drafts.cost(), || self.delivery.slowest(), || self.delivery.wake_all()).await?;
         self.store.append(drafts, unix_ms()).await?;
         Ok(())
     }

@@ -65,7 +65,7 @@ use std::{
     time::Duration,
 };
 use tidings_core::{
-    Draft, EventId, Filter, GapReason, Matchers, Position, Topic, limits,
+    Drafts, EventId, Filter, GapReason, Matchers, Position, Topic, limits,
     shard::{Floors, Page},
 };
 use tokio::sync::oneshot;
@@ -252,9 +252,9 @@ impl DiskStore {
     }
 
     /// Hands an append to the writer, and waits for its answer.
-    fn push(&self, drafts: Vec<Draft>, key: Option<OnceKey>, now: u64) -> impl Future<Output = Result<Once, StoreError>> + Send + use<> {
+    fn push(&self, drafts: Drafts, key: Option<OnceKey>, now: u64) -> impl Future<Output = Result<Once, StoreError>> + Send + use<> {
         let (answer, answered) = oneshot::channel();
-        let pushed = if drafts.iter().map(Draft::cost).sum::<usize>() > LARGEST {
+        let pushed = if drafts.cost() > LARGEST {
             Err(StoreError::Unavailable(format!("an append may have at most {LARGEST} bytes")))
         } else {
             self.queue.push(Waiting { drafts, key, now, answer })
@@ -293,7 +293,7 @@ impl EventStore for DiskStore {
         self.log.bounds()
     }
 
-    fn append(&self, batch: Vec<Draft>, now: u64) -> StoreFuture<'_, Vec<EventId>> {
+    fn append(&self, batch: Drafts, now: u64) -> StoreFuture<'_, Vec<EventId>> {
         let kept = self.push(batch, None, now);
         Box::pin(async move {
             match kept.await? {
@@ -303,7 +303,7 @@ impl EventStore for DiskStore {
         })
     }
 
-    fn append_once(&self, batch: Vec<Draft>, key: OnceKey, now: u64) -> StoreFuture<'_, Once> {
+    fn append_once(&self, batch: Drafts, key: OnceKey, now: u64) -> StoreFuture<'_, Once> {
         Box::pin(self.push(batch, Some(key), now))
     }
 

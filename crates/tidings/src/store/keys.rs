@@ -6,7 +6,7 @@
 
 use hashbrown::{HashTable, hash_table::Entry as Slot};
 use std::{collections::VecDeque, time::Duration};
-use tidings_core::{Draft, Epoch, EventId, Position, limits};
+use tidings_core::{Drafts, Epoch, EventId, Position, limits};
 
 /// A key as a store knows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -167,9 +167,8 @@ impl Keys {
 }
 
 /// The ids of an append that began at a sequence.
-pub(super) fn ids(epoch: Epoch, first: u64, drafts: &[Draft]) -> Vec<EventId> {
-    let id = |(sequence, draft): (u64, &Draft)| draft.event_id(Position { epoch, sequence });
-    (first..).zip(drafts).map(id).collect()
+pub(super) fn ids(epoch: Epoch, first: u64, drafts: &Drafts) -> Vec<EventId> {
+    drafts.event_ids(Position { epoch, sequence: first }).collect()
 }
 
 #[cfg(test)]

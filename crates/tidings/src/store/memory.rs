@@ -17,7 +17,7 @@ use std::{
     time::Instant,
 };
 use tidings_core::{
-    Draft, Epoch, EventId, Filter, GapReason, Matchers, Position, Record, Topic, Window, limits,
+    Drafts, Epoch, EventId, Filter, GapReason, Matchers, Position, Record, Topic, Window, limits,
     shard::{Floors, Page},
 };
 
@@ -107,7 +107,7 @@ impl MemoryStore {
 
     /// Appends under the lock, so that whoever follows gets the batches in the order of the log. The second list is what has left it: to be
     /// dropped without the lock, for it was not looked at for long and takes its time.
-    fn append_to(&self, log: &mut Log, batch: Vec<Draft>, now: u64) -> (Vec<EventId>, Vec<Record>) {
+    fn append_to(&self, log: &mut Log, batch: Drafts, now: u64) -> (Vec<EventId>, Vec<Record>) {
         log.accepted_at = log.accepted_at.max(now);
         let (first, accepted_at) = (Position { epoch: self.epoch, sequence: log.head + 1 }, log.accepted_at);
         let records = Record::seal(batch, first, accepted_at);
@@ -141,11 +141,16 @@ impl Log {
     /// Appends records in order. Of those in a row with the same topics only the last is the topics' newest, both where they come in and
     /// where they leave.
     fn push(&mut self, records: Vec<Record>, gone: &mut Vec<Record>) {
-        let class_of = |record: &Record| self.rules.class_of(record.topics());
-        let mixed = self.rings.len() > 1 && records.windows(2).any(|pair| class_of(&pair[0]) != class_of(&pair[1]));
+        let run = |records: &[Record]| records.chunk_by(Record::has_topics_of).next().map_or(0, <[Record]>::len);
+        let mut len = run(&records);
+        // Those of one run are of one class, and nearly every append is one.
+        let mixed = len < records.len() && self.rings.len() > 1 && {
+            let mut classes = records.chunk_by(Record::has_topics_of).map(|run| self.rules.class_of(run[0].topics()));
+            let first = classes.next();
+            classes.any(|class| Some(class) != first)
+        };
         let mut records = records.into_iter();
-        while let Some(first) = records.as_slice().first() {
-            let len = records.as_slice().iter().take_while(|next| next.topics() == first.topics()).count();
+        while len > 0 {
             let newest = &records.as_slice()[len - 1];
             for topic in newest.topics() {
                 match self.topics.get_mut(topic) {
@@ -172,6 +177,7 @@ impl Log {
                 self.rings[class].window.push(record, |old| gone.push(old));
             }
             self.leave(class, &gone[from..]);
+            len = run(records.as_slice());
         }
     }
 
@@ -190,7 +196,7 @@ impl Log {
     fn leave(&mut self, class: usize, left: &[Record]) {
         if self.latest.is_empty() {
             // Of those in a row with one audience it is enough to remember the last.
-            let alike = |one: &Record, next: &Record| one.topics() == next.topics() && one.is_private() == next.is_private();
+            let alike = |one: &Record, next: &Record| one.has_topics_of(next) && one.is_private() == next.is_private();
             for run in left.chunk_by(alike) {
                 self.forget(class, run);
             }
@@ -361,12 +367,12 @@ impl EventStore for MemoryStore {
         Bounds { epoch: self.epoch, low: log.low(), floor: log.floor(), head: log.head }
     }
 
-    fn append(&self, batch: Vec<Draft>, now: u64) -> StoreFuture<'_, Vec<EventId>> {
+    fn append(&self, batch: Drafts, now: u64) -> StoreFuture<'_, Vec<EventId>> {
         let (ids, _left) = self.append_to(&mut self.log(), batch, now);
         Box::pin(ready(Ok(ids)))
     }
 
-    fn append_once(&self, batch: Vec<Draft>, key: OnceKey, now: u64) -> StoreFuture<'_, Once> {
+    fn append_once(&self, batch: Drafts, key: OnceKey, now: u64) -> StoreFuture<'_, Once> {
         let (mut log, mut left) = (self.log(), Vec::new());
         let outcome = match log.keys.find(&key.name, now.max(log.accepted_at)) {
             Some(entry) if entry.key == key => Once::Before(ids(self.epoch, entry.first, &batch)),

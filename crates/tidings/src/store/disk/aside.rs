@@ -140,7 +140,7 @@ pub(super) mod tests {
         let mut publish = |topic: &str, data: &str| {
             let (answer, mut answered) = oneshot::channel();
             n += 1;
-            writer.commit(vec![Waiting { drafts: vec![Record::draft(Event::new(topic, data).unwrap())], key: None, now: n, answer }]);
+            writer.commit(vec![Waiting { drafts: Record::draft(Event::new(topic, data).unwrap()).into(), key: None, now: n, answer }]);
             answered.try_recv().unwrap().unwrap();
         };
         let others = |publish: &mut dyn FnMut(&str, &str), count: usize, from: usize| {

@@ -151,7 +151,7 @@ impl Trial {
         }
         let (answer, _answered) = oneshot::channel();
         writer.refusing = None;
-        writer.commit(vec![Waiting { drafts, key: None, now: 1, answer }]);
+        writer.commit(vec![Waiting { drafts: drafts.into_iter().collect(), key: None, now: 1, answer }]);
         let delivered = std::mem::take(&mut *self.delivered.lock().unwrap());
         self.model.extend(delivered.into_iter().map(|record| (record.position().sequence, record)));
     }

@@ -324,7 +324,7 @@ fn it_recovers_without_a_publish() {
     let thread = std::thread::spawn(move || writer.run());
     disk.fail_one_in(1);
     let (answer, answered) = oneshot::channel();
-    queue.push(Waiting { drafts: vec![Record::draft(Event::new("a", "1").unwrap())], key: None, now: 1, answer }).unwrap();
+    queue.push(Waiting { drafts: Record::draft(Event::new("a", "1").unwrap()).into(), key: None, now: 1, answer }).unwrap();
     assert!(answered.blocking_recv().unwrap().is_err());
     assert!(queue.refusing().is_some());
     disk.fail_one_in(0);

@@ -205,7 +205,7 @@ mod tests {
             for n in 0..20 {
                 let (answer, mut answered) = oneshot::channel();
                 let event = Event::new("a", format!("{life} {n}")).unwrap();
-                parts.writer.commit(vec![Waiting { drafts: vec![Record::draft(event)], key: None, now: 100 * life + n / 2, answer }]);
+                parts.writer.commit(vec![Waiting { drafts: Record::draft(event).into(), key: None, now: 100 * life + n / 2, answer }]);
                 answered.try_recv().unwrap().unwrap();
             }
             parts.keeper.work(None);

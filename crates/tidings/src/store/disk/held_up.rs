@@ -40,7 +40,7 @@ fn open(disk: &Simulated) -> Parts {
 fn publish(writer: &mut Writer, topic: &str) {
     let (answer, _) = oneshot::channel();
     writer.refusing = None;
-    let drafts = vec![Record::draft(Event::new(topic, "x".repeat(60)).unwrap().with_id("given").unwrap())];
+    let drafts = Record::draft(Event::new(topic, "x".repeat(60)).unwrap().with_id("given").unwrap()).into();
     writer.commit(vec![Waiting { drafts, key: None, now: 1, answer }]);
 }
 

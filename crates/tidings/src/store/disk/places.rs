@@ -236,7 +236,7 @@ mod tests {
                 let event = Event::new(["a", "b", "c", "d/many"][topic], "x".repeat(random.below(50) as usize)).unwrap();
                 let event = if private { event.private() } else { event };
                 let (answer, mut answered) = oneshot::channel();
-                writer.commit(vec![Waiting { drafts: vec![Record::draft(event)], key: None, now: time, answer }]);
+                writer.commit(vec![Waiting { drafts: Record::draft(event).into(), key: None, now: time, answer }]);
                 assert!(answered.try_recv().unwrap().is_ok());
                 all.push((log.bounds().head, time, topic, private));
             }

@@ -40,7 +40,7 @@ fn publish(writer: &mut Writer, topic: &str, n: u64, bytes: usize) -> Result<Onc
     let (answer, mut answered) = oneshot::channel();
     let event = Event::new(topic, format!("{n} {}", "x".repeat(bytes))).unwrap();
     writer.refusing = None;
-    writer.commit(vec![Waiting { drafts: vec![Record::draft(event)], key: None, now: 1, answer }]);
+    writer.commit(vec![Waiting { drafts: Record::draft(event).into(), key: None, now: 1, answer }]);
     answered.try_recv().unwrap()
 }
 
@@ -246,7 +246,7 @@ fn publishers_wait_for_the_keeper() {
             batch.push(draft("kept", 20));
             kept += 1;
         }
-        runtime.block_on(store.append(batch, 1)).unwrap();
+        runtime.block_on(store.append(batch.into_iter().collect(), 1)).unwrap();
         (published, most) = (published + 32_000, most.max(store.log.taken()));
     }
     let filter = Filter::new(Matchers::from(TopicMatcher::exact("kept").unwrap()), &Grant::full());

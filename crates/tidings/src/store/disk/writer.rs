@@ -22,7 +22,7 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
-use tidings_core::{Draft, EventId, Position, Record, limits};
+use tidings_core::{Drafts, EventId, Position, Record, limits};
 use tokio::sync::oneshot;
 
 /// Bytes of events written with one call, more or less: further appends wait for the next one.
@@ -37,7 +37,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// An append that waits.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    pub(super) drafts: Vec<Draft>,
+    pub(super) drafts: Drafts,
     /// Under which it is appended once (N-6).
     pub(super) key: Option<OnceKey>,
     pub(super) now: u64,
@@ -49,7 +49,7 @@ pub(super) type Answer = Result<Once, StoreError>;
 
 impl Waiting {
     fn cost(&self) -> usize {
-        self.drafts.iter().map(Draft::cost).sum()
+        self.drafts.cost()
     }
 }
 
@@ -187,7 +187,7 @@ pub(super) struct Open {
 
 /// An append to be written.
 struct Append {
-    drafts: Vec<Draft>,
+    drafts: Drafts,
     key: Option<OnceKey>,
     now: u64,
 }
@@ -553,7 +553,7 @@ mod tests {
 
     fn waiting(bytes: usize) -> Waiting {
         let event = Event::new("t", "x".repeat(bytes)).unwrap();
-        Waiting { drafts: vec![Record::draft(event)], key: None, now: 0, answer: oneshot::channel().0 }
+        Waiting { drafts: Record::draft(event).into(), key: None, now: 0, answer: oneshot::channel().0 }
     }
 
     /// What waits for a disk that does not keep up is bounded, and there is room again when it was taken.
