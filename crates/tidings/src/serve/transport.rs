@@ -120,8 +120,8 @@ impl State {
     pub(super) fn request_begins(&self) {
         let mut inner = self.lock();
         inner.active += 1;
+        // Since when is nobody's question: only what waits for the peer can be late.
         inner.phase = Phase::Busy;
-        inner.since = Instant::now();
         inner.head_permit = None;
     }
 
