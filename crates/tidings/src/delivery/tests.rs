@@ -76,9 +76,12 @@ fn without_a_thread_only_the_reader_goes() {
     // No address space is as large as these threads' stacks.
     let runtime = tokio::runtime::Builder::new_current_thread().thread_stack_size(1 << 60).enable_all().build().unwrap();
     runtime.block_on(async {
-        let delivery = start(Arc::new(|request, _| match request.filter.wants(&[Topic::parse("a").unwrap()], false) {
-            true => Reading::Elsewhere(Box::new(|| panic!("there is no thread for it"))),
-            false => Reading::Later(Box::pin(std::future::pending())),
+        let delivery = start(Arc::new(|request, _| {
+            if request.filter.wants(&[Topic::parse("a").unwrap()], false) {
+                Reading::Elsewhere(Box::new(|| panic!("there is no thread for it")))
+            } else {
+                Reading::Later(Box::pin(std::future::pending()))
+            }
         }));
         let (_other, mut reader) = (open(&delivery, "b").await, open(&delivery, "a").await);
         let read = async { while std::future::poll_fn(|cx| reader.poll_bytes(cx)).await.is_some_and(|bytes| bytes.is_ok()) {} };
