@@ -209,7 +209,10 @@ impl fmt::Debug for TopicMatcher {
 
 /// Several matchers in canonical order without repeats, so that two subscriptions that ask the same compare equal.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Matchers(Arc<[TopicMatcher]>);
+pub struct Matchers(
+    /// Never an empty list: asking for nothing is common in some places, and costs no memory.
+    Option<Arc<[TopicMatcher]>>,
+);
 
 impl Matchers {
     /// Sorts and removes repeats; with `*` among them the others say nothing and go.
@@ -220,22 +223,22 @@ impl Matchers {
         if matchers.contains(&TopicMatcher::all()) {
             return Matchers::all();
         }
-        Matchers(matchers.into())
+        Matchers((!matchers.is_empty()).then(|| matchers.into()))
     }
 
     /// Every topic.
     pub fn all() -> Self {
-        Matchers([TopicMatcher::all()].into())
+        Matchers(Some([TopicMatcher::all()].into()))
     }
 
     /// No topic.
-    pub fn none() -> Self {
-        Matchers([].into())
+    pub const fn none() -> Self {
+        Matchers(None)
     }
 
     /// Whether nothing is asked for.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
     }
 
     /// Whether any of them matches.
@@ -250,7 +253,8 @@ impl Matchers {
 
     pub(crate) fn hit(&self, name: Name<'_>) -> bool {
         // Sorted: everything first, then exact ones, then the others. A long list of topics costs a binary search.
-        let (named, others) = self.0.split_at(self.0.partition_point(|matcher| matches!(matcher.0, Kind::All | Kind::Exact(_))));
+        let all = self.as_slice();
+        let (named, others) = all.split_at(all.partition_point(|matcher| matches!(matcher.0, Kind::All | Kind::Exact(_))));
         let among_named = |matcher: &TopicMatcher| match &matcher.0 {
             Kind::Exact(exact) => (**exact).cmp(name.as_str()),
             _ => std::cmp::Ordering::Equal,
@@ -269,7 +273,7 @@ impl Matchers {
 
     /// The matchers in canonical order.
     pub fn as_slice(&self) -> &[TopicMatcher] {
-        &self.0
+        self.0.as_deref().unwrap_or_default()
     }
 }
 

@@ -118,11 +118,13 @@ impl Record {
         std::str::from_utf8(digits).ok()?.parse().ok()
     }
 
-    /// The same record in a buffer of its own, for who keeps it longer than those it came with.
+    /// The same record in a buffer of its own, for who keeps it longer than those it came with, and in its place: it answers for the memory of
+    /// its topics if the record did.
     #[must_use]
     pub fn alone(&self) -> Record {
         let Block { first, accepted_at, epoch, .. } = *self.block;
-        let (bytes, frame, second) = self.copied();
+        let (bytes, mut frame, second) = self.copied();
+        frame.flags = self.part().frame.flags;
         let (extra, second) = (block::block_cost(bytes.len()) as u32, second.map(Box::new));
         let parts = Parts::One(Part { topics: self.part().topics.clone(), frame });
         let block = Block { bytes: bytes.freeze(), parts, second, first: first + u64::from(self.index), accepted_at, epoch, extra };

@@ -184,12 +184,21 @@ pub fn frame(framing: Framing, stream: &[u8]) -> Bytes {
     match framing {
         Framing::Plain => Bytes::copy_from_slice(stream),
         Framing::Chunked => {
-            let header = chunk_header(stream.len());
-            let mut bytes = BytesMut::with_capacity(header.as_slice().len() + stream.len() + 2);
-            bytes.put_slice(header.as_slice());
-            bytes.put_slice(stream);
-            bytes.put_slice(b"\r\n");
-            bytes.freeze()
+            let mut bytes = Vec::with_capacity(chunk_header(stream.len()).as_slice().len() + stream.len() + 2);
+            put_frame(&mut bytes, framing, stream);
+            bytes.into()
+        }
+    }
+}
+
+/// Appends the same to a buffer.
+pub fn put_frame(bytes: &mut Vec<u8>, framing: Framing, stream: &[u8]) {
+    match framing {
+        Framing::Plain => bytes.extend_from_slice(stream),
+        Framing::Chunked => {
+            bytes.extend_from_slice(chunk_header(stream.len()).as_slice());
+            bytes.extend_from_slice(stream);
+            bytes.extend_from_slice(b"\r\n");
         }
     }
 }
@@ -197,7 +206,15 @@ pub fn frame(framing: Framing, stream: &[u8]) -> Bytes {
 /// The first bytes of a stream: a comment, so that proxies start their clocks and `open` fires (S-27), this connection's `retry`
 /// (S-41), and with priming the cursor of the place where the stream starts (S-13, N-13a).
 pub fn opening(retry_ms: u32, prime: Option<EventId>) -> String {
-    let mut text = format!(": ok\nretry: {retry_ms}\n");
+    const BEGIN: &str = ": ok\nretry: ";
+    let mut digits = itoa::Buffer::new();
+    let digits = digits.format(retry_ms);
+    // One for every subscriber that comes: no more than it needs, in one piece.
+    let primed = prime.as_ref().map_or(0, |id| PRIME.0.len() + id.as_str().len() + PRIME.1.len());
+    let mut text = String::with_capacity(BEGIN.len() + digits.len() + 1 + primed);
+    text.push_str(BEGIN);
+    text.push_str(digits);
+    text.push('\n');
     if let Some(id) = prime {
         put_prime(&mut text, &id);
     }
@@ -220,8 +237,13 @@ pub fn prime(id: &EventId) -> String {
     text
 }
 
+/// What stands around the id.
+const PRIME: (&str, &str) = ("id: ", "\n\n");
+
 fn put_prime(text: &mut String, id: &EventId) {
-    text.extend(["id: ", id.as_str(), "\n\n"]);
+    text.push_str(PRIME.0);
+    text.push_str(id.as_str());
+    text.push_str(PRIME.1);
 }
 
 /// The event that says that events are missing (N-14). `resume_at` is the id of the place before the first event that follows.

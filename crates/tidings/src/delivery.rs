@@ -8,6 +8,8 @@ mod connection;
 mod driver;
 mod guest;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod ticket;
 mod wake;
 mod words;
@@ -22,9 +24,9 @@ pub use body::{Aborted, EventBody};
 pub(crate) use connection::{Door, Socket};
 pub(crate) use guest::{Arrival, Guest};
 pub use stream::EventStream;
-#[cfg(feature = "server")]
-pub(crate) use ticket::Ring;
 pub(crate) use ticket::{MayDetach, Ticket};
+#[cfg(feature = "server")]
+pub(crate) use ticket::{Prepared, Ring};
 
 use driver::{Command, Driver, Shared};
 use std::{

@@ -23,6 +23,8 @@ mod service;
 #[cfg(test)]
 mod tests;
 mod transport;
+#[cfg(test)]
+mod turns;
 
 pub use admission::raise_open_files_limit;
 

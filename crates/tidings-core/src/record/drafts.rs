@@ -347,4 +347,29 @@ mod tests {
         assert_eq!(own, [true, true, false, false, false]);
         assert!(!Arc::ptr_eq(&first[1].alone().block, &first[1].block));
     }
+
+    /// Little data under long names: what one of them holds of the others has the same bound, their names included.
+    #[test]
+    fn names_count_for_what_is_shared() {
+        let topic = |n: usize| format!("{n}/{}", "t".repeat(limits::TOPIC - 10));
+        let events = (0..100).map(|n| Event::new(&topic(n), "d").unwrap()).collect();
+        let records = Record::seal(Record::drafts(events), FIRST, 0);
+        let blocks: Vec<&[Record]> = records.chunk_by(|one, next| Arc::ptr_eq(&one.block, &next.block)).collect();
+        for block in &blocks {
+            let held: usize = block.iter().map(|record| record.bytes().len() + record.topics()[0].as_str().len()).sum();
+            assert!(held <= limits::SHARED_BUFFER, "{held} bytes are held by each of {}", block.len());
+        }
+        assert!(blocks.len() < records.len() / 4, "{} buffers", blocks.len());
+    }
+
+    /// Whoever keeps a record alone answers for the memory of its topics as the record did.
+    #[test]
+    fn topics_are_counted_alone_too() {
+        let append =
+            |topics: &[&str]| Record::seal(Record::drafts(topics.iter().map(|topic| Event::new(topic, "d").unwrap()).collect()), FIRST, 0);
+        for record in append(&["a", &"b".repeat(1_000), "c"]) {
+            let (topics, alone) = (record.shared_topics().memory(), record.alone().cost());
+            assert!(alone >= record.bytes().len() + topics, "{alone} for {topics} of topics");
+        }
+    }
 }

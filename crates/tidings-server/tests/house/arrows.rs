@@ -59,6 +59,7 @@ const HANDED_OVER: &[(&str, &str)] = &[
     ("http", "delivery::MayDetach"),
     ("serve", "delivery::MayDetach"),
     ("serve", "delivery::Ticket"),
+    ("serve", "delivery::Prepared"),
     ("serve", "delivery::Door"),
     ("serve", "delivery::Socket"),
     // What wakes a shard for sockets that were handed over together.

@@ -241,3 +241,35 @@ impl Drop for Attached {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::Ordering;
+
+    /// An HTTP library whose tasks get their turn late, as on a machine with more to do than it can, has time to write what it was given
+    /// before it hears that the stream was broken off. One that has written everything hears it at once.
+    #[tokio::test(start_paused = true)]
+    async fn the_last_bytes_have_time_to_be_written() {
+        const TURN: Duration = Duration::from_millis(400);
+        let (shard, _poll) = Shared::new(0).unwrap();
+        for written in [false, true] {
+            shard.bodies.fetch_add(1, Ordering::Relaxed);
+            let mailbox = Mailbox::new(shard.clone());
+            let (mut body, mut cx) = (Attached::new(mailbox.clone()), Context::from_waker(Waker::noop()));
+            assert_eq!(mailbox.write(&Bytes::from_static(b"data: 1\n\n")), 9);
+            assert_eq!(body.poll_bytes(&mut cx), Poll::Ready(Some(Ok(Bytes::from_static(b"data: 1\n\n")))));
+            if written {
+                assert!(body.poll_bytes(&mut cx).is_pending());
+            }
+            mailbox.finish(EndStyle::Abort);
+            assert_eq!(body.poll_bytes(&mut cx).is_pending(), !written);
+            if !written {
+                tokio::time::advance(TURN).await;
+                assert!(body.poll_bytes(&mut cx).is_pending(), "they may not be written yet");
+                tokio::time::advance(TURN).await;
+                assert_eq!(body.poll_bytes(&mut cx), Poll::Ready(Some(Err(Aborted))));
+            }
+        }
+    }
+}

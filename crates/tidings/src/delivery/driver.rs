@@ -341,8 +341,16 @@ impl Driver {
                 Reading::AtHand(page) => turn.shard.handle_page(id, Ok(page)),
                 // From here to that thread and back: every hand-over more would wait for one more thread to wake.
                 Reading::Elsewhere(job) => {
-                    let answer = answer();
-                    self.runtime.spawn_blocking(move || answer.give(job()));
+                    // Where no thread can be made this panics, and keeps the job, which may be done much later: whoever has the answer gives it.
+                    let answer = Arc::new(Mutex::new(Some(answer())));
+                    let theirs = answer.clone();
+                    let read = move || {
+                        let answer = lock(&theirs).take();
+                        answer.map(|answer| answer.give(job()))
+                    };
+                    if catch_unwind(AssertUnwindSafe(|| self.runtime.spawn_blocking(read))).is_err() {
+                        drop(lock(&answer).take());
+                    }
                 }
                 Reading::Later(read) => {
                     let answer = answer();

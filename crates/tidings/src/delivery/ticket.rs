@@ -9,7 +9,6 @@ use super::{
     driver::{Command, Shared},
     guest::Arrival,
 };
-use bytes::{BufMut, BytesMut};
 use std::{
     fmt,
     mem::ManuallyDrop,
@@ -78,12 +77,6 @@ impl Ticket {
         Ticket(Arc::new(Mutex::new(Some(Prepared { arrival, shards }))))
     }
 
-    /// The same subscription on a ticket that nobody else has a clone of; `None` if somebody was first.
-    #[cfg(feature = "server")]
-    pub(crate) fn claim(&self) -> Option<Ticket> {
-        self.take().map(|prepared| Ticket(Arc::new(Mutex::new(Some(prepared)))))
-    }
-
     /// The subscription, for the first who asks.
     pub(crate) fn take(&self) -> Option<Prepared> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -109,17 +102,14 @@ impl Prepared {
     }
 
     /// Engine B: onto a socket, to which nothing of the answer was written yet. `head` is written in front of the stream, in one piece
-    /// with its first bytes. `None` if the hub has stopped; the socket is closed then.
+    /// with its first bytes, for which it should have room. `None` if the hub has stopped; the socket is closed then.
     #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "only the server has sockets to give"))]
-    pub(crate) async fn attach(self, socket: Socket, framing: Framing, head: &[u8]) -> Option<Ring> {
+    pub(crate) async fn attach(self, socket: Socket, framing: Framing, mut head: Vec<u8>) -> Option<Ring> {
         let Prepared { mut arrival, shards } = self;
         let new = &mut arrival.new;
         new.feed.framing = framing;
-        let first = wire::frame(framing, &new.opening);
-        let mut opening = BytesMut::with_capacity(head.len() + first.len());
-        opening.put_slice(head);
-        opening.put(first);
-        new.opening = opening.freeze();
+        wire::put_frame(&mut head, framing, &new.opening);
+        new.opening = head.into();
         let load = shards.least_loaded()?;
         let shard = load.0;
         let permit = shard.inbox.clone().acquire_owned().await.ok()?;

@@ -20,6 +20,11 @@ use tidings_core::{Matchers, TopicMatcher, limits, moment};
 
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 pub(crate) const STARTS_AFTER: HeaderName = HeaderName::from_static("mercure-last-event-id");
+// As constants, because a name given as a text is read and copied whenever it is used.
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+const INCREMENTAL: HeaderName = HeaderName::from_static("incremental");
+const ACCEPT_QUERY: HeaderName = HeaderName::from_static("accept-query");
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Answers a subscribe request; `prefix` is the rest of the path, still encoded.
 pub(crate) async fn subscribe(
@@ -214,7 +219,7 @@ impl Question {
             (None, None) => Cursor::Live,
         };
         // Clients add their cursor to the same URL when they reconnect, and then it says where they are.
-        subscription.cursor = match self.cursors.choose(headers.get_all("last-event-id").iter().map(HeaderValue::as_bytes)) {
+        subscription.cursor = match self.cursors.choose(headers.get_all(LAST_EVENT_ID).iter().map(HeaderValue::as_bytes)) {
             Cursor::Live => begin,
             cursor => cursor,
         };
@@ -246,9 +251,9 @@ fn stream_response(parts: &Parts, body: ResponseBody) -> Response<ResponseBody> 
     *headers = HeaderMap::with_capacity(12);
     headers.insert(header::CONTENT_TYPE, EVENT_STREAM);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache, no-store, no-transform"));
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    headers.insert("incremental", HeaderValue::from_static("?1"));
-    headers.insert("accept-query", HeaderValue::from_static("application/x-www-form-urlencoded"));
+    headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    headers.insert(INCREMENTAL, HeaderValue::from_static("?1"));
+    headers.insert(ACCEPT_QUERY, HeaderValue::from_static("application/x-www-form-urlencoded"));
     if parts.version == Version::HTTP_11 {
         headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
     }

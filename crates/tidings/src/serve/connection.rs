@@ -88,8 +88,8 @@ enum End {
     Linger,
     /// The peer takes nothing: throw away what waits for it.
     Reset,
-    /// An event stream goes on without the HTTP library.
-    Detach(Box<Leaving>),
+    /// An event stream goes on without the HTTP library. It waits at the exit.
+    Detach,
 }
 
 /// Serves one connection until it ends, or until it is a shard's, which is woken for it when what is returned is dropped.
@@ -131,8 +131,9 @@ where
         End::Reset => line.throw_away(),
         End::Linger => linger(&line, &[]).await,
         End::Refuse(status) => linger(&line, &refusal::response(status, engines.times.head)).await,
-        End::Detach(leaving) => {
-            return detach(*leaving, line, &engines, counted).await;
+        End::Detach => {
+            let leaving = origin.exit.take()?;
+            return detach(leaving, line, &engines, counted).await;
         }
     }
     drop(counted);
@@ -141,15 +142,15 @@ where
 
 /// Gives a stream and its socket to a shard.
 async fn detach(leaving: Leaving, line: Arc<Line>, engines: &Engines, counted: Counted) -> Option<Ring> {
-    let Leaving { ticket, framing, head, forwarded } = leaving;
+    let Leaving { prepared, framing, head, forwarded } = leaving;
     // The HTTP library has let go of its end, and nobody else holds one.
-    let (Some(prepared), Some(line)) = (ticket.take(), Arc::into_inner(line)) else { return None };
+    let line = Arc::into_inner(line)?;
     let place = engines.admission.hand_over(counted, forwarded);
     match line.into_bare() {
         Ok(stream) => {
             let socket = Socket::adopt(stream, engines.admission.clone(), place);
             // A hub that has stopped closes it.
-            prepared.attach(socket, framing, &head).await
+            prepared.attach(socket, framing, head).await
         }
         Err(error) => {
             engines.admission.left(place);
@@ -245,8 +246,8 @@ where
             if let Poll::Ready(result) = connection.poll_without_shutdown(cx) {
                 return Poll::Ready(Ok(result));
             }
-            if let Some(leaving) = exit.take() {
-                return Poll::Ready(Err(End::Detach(Box::new(leaving))));
+            if exit.is_used() {
+                return Poll::Ready(Err(End::Detach));
             }
             // A request that has to wait for something must hear when its client leaves.
             if !watched && gone.as_mut().poll(cx).is_ready() {

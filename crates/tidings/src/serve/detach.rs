@@ -7,20 +7,24 @@
 //! request's own body was not read: leaving would lose either.
 
 use super::admission::Counted;
-use crate::delivery::Ticket;
+use crate::delivery::{Prepared, Ticket};
 use http::{HeaderName, Method, Request, StatusCode, Version, header, response};
 use http_body::Body;
 use std::{
+    cell::RefCell,
     io::Write,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 use tidings_core::Framing;
 
+/// Bytes that a head and the opening of its stream nearly always fit in.
+const HEAD: usize = 512;
+
 /// A stream that leaves.
 #[derive(Debug)]
 pub(super) struct Leaving {
-    pub(super) ticket: Ticket,
+    pub(super) prepared: Prepared,
     pub(super) framing: Framing,
     pub(super) head: Vec<u8>,
     /// The place of the client behind a trusted proxy.
@@ -32,12 +36,21 @@ pub(super) struct Leaving {
 pub(super) struct Exit(Mutex<Option<Leaving>>);
 
 impl Exit {
+    fn place(&self) -> MutexGuard<'_, Option<Leaving>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn leave(&self, leaving: Leaving) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(leaving);
+        *self.place() = Some(leaving);
+    }
+
+    /// Whether somebody leaves.
+    pub(super) fn is_used(&self) -> bool {
+        self.place().is_some()
     }
 
     pub(super) fn take(&self) -> Option<Leaving> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.place().take()
     }
 }
 
@@ -48,19 +61,20 @@ pub(super) fn may_detach<B: Body>(request: &Request<B>) -> bool {
 }
 
 /// The way out for a response, if it has one. It has none any more when its body was read by a layer: what that got is not said twice.
-pub(super) fn leaving(parts: &mut response::Parts, version: Version) -> Option<(Ticket, Framing, Vec<u8>)> {
+pub(super) fn leaving(parts: &mut response::Parts, version: Version) -> Option<(Prepared, Framing, Vec<u8>)> {
     let ticket = parts.extensions.remove::<Ticket>()?;
     let changed = parts.headers.contains_key(header::CONTENT_ENCODING) || parts.headers.contains_key(header::CONTENT_LENGTH);
     if parts.status != StatusCode::OK || changed {
         return None;
     }
     let framing = if version == Version::HTTP_11 { Framing::Chunked } else { Framing::Plain };
-    Some((ticket.claim()?, framing, head(parts, framing)))
+    Some((ticket.take()?, framing, head(parts, framing)))
 }
 
 /// The head as it goes over the wire. Names and values have been checked by their types, so nothing can be smuggled in.
 fn head(parts: &response::Parts, framing: Framing) -> Vec<u8> {
-    let mut head = Vec::with_capacity(512);
+    // The first bytes of the stream fit in too.
+    let mut head = Vec::with_capacity(HEAD);
     head.extend_from_slice(match framing {
         Framing::Chunked => b"HTTP/1.1 200 OK\r\n",
         Framing::Plain => b"HTTP/1.0 200 OK\r\n",
@@ -82,11 +96,30 @@ fn head(parts: &response::Parts, framing: Framing) -> Vec<u8> {
         Framing::Plain => put(&header::CONNECTION, b"close"),
     }
     if !parts.headers.contains_key(header::DATE) {
-        // Writing into a vector cannot fail.
-        let _ = write!(head, "date: {}\r\n", httpdate::HttpDate::from(SystemTime::now()));
+        head.extend_from_slice(b"date: ");
+        put_date(&mut head);
+        head.extend_from_slice(b"\r\n");
     }
     head.extend_from_slice(b"\r\n");
     head
+}
+
+/// Appends the time. Its text is good for a second, in which thousands may come.
+fn put_date(head: &mut Vec<u8>) {
+    thread_local! {
+        static LAST: RefCell<(u64, Vec<u8>)> = const { RefCell::new((u64::MAX, Vec::new())) };
+    }
+    let now = SystemTime::now();
+    let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    LAST.with_borrow_mut(|(of, text)| {
+        if *of != second {
+            *of = second;
+            text.clear();
+            // Writing into a vector cannot fail.
+            let _ = write!(text, "{}", httpdate::HttpDate::from(now));
+        }
+        head.extend_from_slice(text);
+    });
 }
 
 #[cfg(test)]

@@ -11,13 +11,16 @@ use std::{
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 /// How often those that had nothing to say are looked at again, before the runtime is asked to say when they have.
 pub(super) const LOOKS: u8 = 2;
 /// How long after the look before. A request that is on its way when its connection is accepted is there by then; being watched instead
 /// would cost two calls for the system, a timer and a task of its own.
 const REST: Duration = Duration::from_millis(1);
+/// After so long the others no longer wait for those before them: one whose handler keeps its thread would hold up all of them. A turn takes some
+/// tens of microseconds, so this is over only when something is wrong.
+const ENOUGH: Duration = Duration::from_millis(10);
 
 /// Gives each of several connections its first turns and resolves to those that need more, for which somebody has to find a task. One that
 /// is alone keeps this one.
@@ -49,15 +52,23 @@ impl<F: Future<Output = Option<Ring>>> Future for First<F> {
             // Nobody has to wake this task for one of them: all are looked at again, here or in a task of their own.
             let mut quiet = Context::from_waker(Waker::noop());
             let mut rings = Vec::with_capacity(this.fresh.len());
-            this.fresh.retain_mut(|connection| match connection.as_mut().poll(&mut quiet) {
-                Poll::Ready(ring) => {
-                    rings.extend(ring);
-                    false
+            let (begun, mut late) = (Instant::now(), false);
+            this.fresh.retain_mut(|connection| {
+                if late {
+                    return true;
                 }
-                Poll::Pending => true,
+                let polled = connection.as_mut().poll(&mut quiet);
+                late = begun.elapsed() > ENOUGH;
+                match polled {
+                    Poll::Ready(ring) => {
+                        rings.extend(ring);
+                        false
+                    }
+                    Poll::Pending => true,
+                }
             });
             drop(rings);
-            if this.fresh.is_empty() || this.looks == 0 {
+            if this.fresh.is_empty() || this.looks == 0 || late {
                 return Poll::Ready(mem::take(&mut this.fresh));
             }
             this.looks -= 1;
@@ -70,7 +81,7 @@ impl<F: Future<Output = Option<Ring>>> Future for First<F> {
 mod tests {
     use super::*;
     use crate::{Event, Hub, serve::bind};
-    use std::{future::pending, io::Write, net::Shutdown};
+    use std::{cell::Cell, future::pending, io::Write, net::Shutdown, pin::pin, rc::Rc};
     use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 
     type Connection = Pin<Box<dyn Future<Output = Option<Ring>>>>;
@@ -100,6 +111,29 @@ mod tests {
         for _ in 0..=LOOKS + 1 {
             assert!(Pin::new(&mut first).poll(&mut cx).is_pending());
         }
+    }
+
+    /// Who comes after one that keeps the thread gets a task of its own, and is not looked at here before.
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_all_of_those_before() {
+        let slow = || -> Pin<Box<Connection>> {
+            Box::pin(Box::pin(async {
+                // As long as it takes while nobody else gets a turn.
+                let mut cx = Context::from_waker(Waker::noop());
+                let _ = pin!(tokio::time::advance(2 * ENOUGH)).poll(&mut cx);
+                None
+            }))
+        };
+        let looked_at = |looks: &Rc<Cell<u8>>| -> Pin<Box<Connection>> {
+            let looks = looks.clone();
+            Box::pin(Box::pin(std::future::poll_fn(move |_| {
+                looks.set(looks.get() + 1);
+                Poll::Pending
+            })))
+        };
+        let (before, after) = (Rc::default(), Rc::default());
+        let rest = First::of(vec![looked_at(&before), slow(), looked_at(&after), slow()]).await;
+        assert_eq!((rest.len(), before.get(), after.get()), (3, 1, 0));
     }
 
     const PATIENCE: Duration = Duration::from_secs(10);

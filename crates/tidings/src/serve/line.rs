@@ -74,7 +74,7 @@ pub(super) struct Line {
 impl Line {
     /// A non-blocking socket that nobody watches.
     #[cfg(unix)]
-    fn new(stream: mio::net::TcpStream) -> Line {
+    pub(super) fn new(stream: mio::net::TcpStream) -> Line {
         Line { bare: Mutex::new(Some(stream)), watched: OnceLock::new() }
     }
 

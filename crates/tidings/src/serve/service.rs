@@ -90,9 +90,9 @@ where
             }
             if response.extensions().get::<Ticket>().is_some() && version < Version::HTTP_2 {
                 let (mut parts, body) = response.into_parts();
-                if let Some((ticket, framing, head)) = leaving(&mut parts, version) {
+                if let Some((prepared, framing, head)) = leaving(&mut parts, version) {
                     let forwarded = under_way.counted.take();
-                    under_way.origin.exit.leave(Leaving { ticket, framing, head, forwarded });
+                    under_way.origin.exit.leave(Leaving { prepared, framing, head, forwarded });
                     // The driver takes the connection away before anything more is asked of it.
                     return std::future::pending().await;
                 }

@@ -120,8 +120,8 @@ impl State {
     pub(super) fn request_begins(&self) {
         let mut inner = self.lock();
         inner.active += 1;
+        // Since when is nobody's question: only what waits for the peer can be late.
         inner.phase = Phase::Busy;
-        inner.since = Instant::now();
         inner.head_permit = None;
     }
 
@@ -373,5 +373,37 @@ impl AsyncWrite for Transport {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(self.line.shut_down_write())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+    use tokio::io::AsyncWriteExt;
+
+    /// A place among the requests being read that came when its connection had become a watched one is not kept for a client that sends
+    /// nothing: others wait for it.
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_client_that_sends_nothing_has_no_permit() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let accepted = listener.accept().unwrap().0;
+        accepted.set_nonblocking(true).unwrap();
+        let heads = Arc::new(Semaphore::new(1));
+        let (line, state) = (Arc::new(Line::new(mio::net::TcpStream::from_std(accepted))), Arc::new(State::new(heads.clone())));
+        let mut transport = Transport::new(line.clone(), state);
+        let (mut cx, mut bytes) = (Context::from_waker(Waker::noop()), [0; 16]);
+        let mut poll = || Pin::new(&mut transport).poll_read(&mut cx, &mut ReadBuf::new(&mut bytes)).is_pending();
+        let others = heads.clone().try_acquire_owned().unwrap();
+        assert!(poll(), "nobody may read just now");
+        line.watched().unwrap();
+        drop(others);
+        assert!(poll() && heads.available_permits() == 1, "there is nothing to read");
+        // And it gets one when it sends.
+        client.write_all(b"GET ").await.unwrap();
+        line.watched().unwrap().readable().await.unwrap();
+        assert!(!poll() && heads.available_permits() == 0);
     }
 }

@@ -17,6 +17,8 @@ mod epoch;
 mod evicted;
 mod files;
 mod format;
+#[cfg(test)]
+mod held_up;
 mod index;
 mod keeper;
 mod keyring;

@@ -16,6 +16,7 @@ pub(super) struct Entry {
     pub(super) topics: Arc<[Topic]>,
     pub(super) event_type: Box<str>,
     pub(super) private: bool,
+    /// What it costs where it is kept.
     pub(super) bytes: u64,
 }
 
@@ -29,6 +30,7 @@ pub(super) struct Latest {
     bytes: u64,
     max_events: usize,
     max_bytes: u64,
+    cost: fn(&Record) -> u64,
     warned: bool,
 }
 
@@ -38,9 +40,10 @@ fn type_of(record: &Record) -> &str {
 }
 
 impl Latest {
-    pub(super) fn new(max_events: usize, max_bytes: u64) -> Latest {
+    /// `cost` says how many bytes an event costs where it is kept: of memory, or of a disk.
+    pub(super) fn new(max_events: usize, max_bytes: u64, cost: fn(&Record) -> u64) -> Latest {
         let (by_sequence, by_kind, by_name) = (BTreeMap::new(), HashMap::new(), BTreeSet::new());
-        Latest { by_sequence, by_kind, by_name, bytes: 0, max_events, max_bytes, warned: false }
+        Latest { by_sequence, by_kind, by_name, bytes: 0, max_events, max_bytes, cost, warned: false }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -72,7 +75,7 @@ impl Latest {
             return;
         }
         let (topics, private) = (record.topics().into(), record.is_private());
-        self.insert(record.position().sequence, Entry { topics, event_type: kind.1, private, bytes: record.cost() as u64 });
+        self.insert(record.position().sequence, Entry { topics, event_type: kind.1, private, bytes: (self.cost)(record) });
         while self.by_sequence.len() > self.max_events || (self.bytes > self.max_bytes && self.by_sequence.len() > 1) {
             if !std::mem::replace(&mut self.warned, true) {
                 tracing::warn!(
@@ -193,8 +196,8 @@ fn names(key: Key<'_>) -> Option<Vec<(String, String)>> {
 }
 
 /// Room for as many as a store may keep for ever, beside `bytes` of its own choice.
-pub(super) fn latest_within(bytes: u64) -> Latest {
-    Latest::new(limits::LATEST_EVENTS, bytes.min(limits::LATEST_BYTES))
+pub(super) fn latest_within(bytes: u64, cost: fn(&Record) -> u64) -> Latest {
+    Latest::new(limits::LATEST_EVENTS, bytes.min(limits::LATEST_BYTES), cost)
 }
 
 #[cfg(test)]
@@ -219,7 +222,7 @@ mod tests {
             events in prop::collection::vec((0usize..4, 0usize..4, 0u8..3, any::<(bool, bool)>()), 0..60),
             most in 1usize..8, after in 0u64..70, up_to in 0u64..70, asked in 0usize..6,
         ) {
-            let (rules, mut latest) = (rules(), Latest::new(most, u64::MAX));
+            let (rules, mut latest) = (rules(), Latest::new(most, u64::MAX, |_| 1));
             let mut model: BTreeMap<(usize, u8), Option<u64>> = BTreeMap::new();
             let mut left = Vec::new();
             let mut records = Vec::new();

@@ -85,7 +85,7 @@ impl MemoryStore {
         let log = Log {
             rules,
             rings,
-            latest: latest_within(max_bytes as u64 / 2),
+            latest: latest_within(max_bytes as u64 / 2, |record| record.cost() as u64),
             beside: BTreeMap::new(),
             foreign: 0,
             head: 0,
@@ -489,5 +489,28 @@ impl fmt::Debug for MemoryStore {
         let (events, bytes) =
             log.rings.iter().fold((0, 0), |(events, bytes), ring| (events + ring.window.len(), bytes + ring.window.bytes()));
         f.debug_struct("MemoryStore").field("events", &events).field("bytes", &bytes).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidings_core::{Event, Framing, View};
+
+    /// One event that stays of an append whose others go with their class: the store holds it and nothing of them, and counts what it holds.
+    #[tokio::test]
+    async fn one_that_stays_holds_none_of_those_it_came_with() {
+        let mut short = PrefixRule::new("short");
+        short.retention_events = Some(1);
+        let store = MemoryStore::with_prefixes(1 << 20, 1_000, &[short]).unwrap();
+        let (kept, others) = (Event::new("kept", "d").unwrap(), (0..50).map(|_| Event::new("short", "x".repeat(200)).unwrap()));
+        store.append(Record::drafts([kept].into_iter().chain(others).collect()), 1).await.unwrap();
+        let record = store.log().rings.iter_mut().find_map(|ring| ring.window.pop_oldest()).unwrap();
+        assert_eq!(record.topics()[0].as_str(), "kept");
+        assert_eq!(record.cost(), record.alone().cost());
+        let bytes = record.wire_shared(View::First, Framing::Chunked);
+        drop(record);
+        let (len, buffer) = (bytes.len(), bytes.try_into_mut().expect("nobody else has it"));
+        assert!(buffer.capacity() < 2 * len, "{} bytes are held for {len}", buffer.capacity());
     }
 }

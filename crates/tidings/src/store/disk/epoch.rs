@@ -112,7 +112,8 @@ fn copy(
     let ledger = Ledger::new(rules.classes(), &vec![0; classes]);
     let view = View { segments: std::collections::VecDeque::new(), active: None, head: 0, ledger, gaps: Vec::new(), changes: 0 };
     let gone = (0..classes).map(|class| Gone::blank(class, 0, 0)).collect();
-    let log = Arc::new(Log::new(Arc::new(Cached::new(files.clone())), epoch, rules, view, Latest::new(0, 0), gone));
+    let log =
+        Arc::new(Log::new(Arc::new(Cached::new(files.clone())), epoch, rules, view, Latest::new(0, 0, super::ledger::bytes_of), gone));
     let keyring = Arc::new(Keyring::new(epoch, options.keys, Found::default(), 0));
     let keeper = Keeper::new(log.clone(), durable.clone(), keyring.clone());
     let mut writer = Writer {

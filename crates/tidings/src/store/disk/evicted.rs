@@ -17,8 +17,8 @@ const MAGIC: &[u8; 8] = b"TIDGONE\n";
 const VERSION: u16 = 2;
 const HEADER: usize = 20;
 
-/// Writes it down, as far as that works.
-pub(super) fn save(files: &dyn Files, epoch: Epoch, rules: &Rules, gone: &[Gone]) {
+/// What is to be written down: the file as it is when this is so.
+pub(super) fn to_bytes(epoch: Epoch, rules: &Rules, gone: &[Gone]) -> Vec<u8> {
     let mut bytes = Vec::from(MAGIC);
     bytes.extend(VERSION.to_le_bytes());
     bytes.extend([0; 2]);
@@ -43,9 +43,14 @@ pub(super) fn save(files: &dyn Files, epoch: Epoch, rules: &Rules, gone: &[Gone]
     }
     let checksum = crc32c::crc32c(&bytes);
     bytes.extend(checksum.to_le_bytes());
+    bytes
+}
+
+/// Writes it down, as far as that works.
+pub(super) fn save(files: &dyn Files, bytes: &[u8]) {
     let write = || {
         let _ = files.remove(NEW);
-        files.create(NEW)?.write_at(&bytes, 0)?;
+        files.create(NEW)?.write_at(bytes, 0)?;
         files.rename(NEW, NAME)
     };
     if let Err(error) = write() {
@@ -168,7 +173,7 @@ mod tests {
         gone[0].remember(&with_x, 0, 5, [Topic::stored("b"), Topic::stored("c")].into(), true);
         let x = with_x.class_of(&[Topic::stored("x")]);
         gone[x].remember(&with_x, x, 4, [Topic::stored("x/y")].into(), false);
-        save(&disk, Epoch(7), &with_x, &gone);
+        save(&disk, &to_bytes(Epoch(7), &with_x, &gone));
         let load = |disk: &Simulated, epoch, rules: &Rules, then: &[Removed]| {
             told(rules, &load(disk, Epoch(epoch), rules, then, &removed(rules, |_| 6)))
         };

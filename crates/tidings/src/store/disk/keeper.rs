@@ -263,11 +263,13 @@ impl Keeper {
         if !moved {
             return Ok(());
         }
-        let removed: Vec<(u64, u64)> = {
+        let (bytes, removed): (_, Vec<(u64, u64)>) = {
             let gone = log.gone();
-            evicted::save(&*log.files, log.epoch, &log.rules, &gone);
-            gone.iter().map(|gone| (gone.noted, gone.foreign)).collect()
+            let removed = gone.iter().map(|gone| (gone.noted, gone.foreign)).collect();
+            (evicted::to_bytes(log.epoch, &log.rules, &gone), removed)
         };
+        // Without the lock: the writer takes it to show what it wrote, and readers wait for that.
+        evicted::save(&*log.files, &bytes);
         self.durable.update(|state| {
             for (class, (through, foreign)) in state.classes.iter_mut().zip(&removed) {
                 (class.through, class.foreign) = (*through, *foreign);

@@ -136,6 +136,12 @@ impl Log {
         self.gone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether nobody holds what readers wait for, and the writer when it shows them something.
+    #[cfg(test)]
+    pub(super) fn is_free(&self) -> bool {
+        self.view.try_lock().is_ok() && self.latest.try_lock().is_ok() && self.gone.try_lock().is_ok()
+    }
+
     pub(super) fn sight(&self) -> Sight {
         let view = self.view();
         let floors: Floors = view.ledger.floors().collect();

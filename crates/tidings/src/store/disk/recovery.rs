@@ -167,7 +167,7 @@ pub(super) fn recover(files: &Arc<dyn Files>, options: &DiskOptions) -> io::Resu
             let _ = files.remove(&name);
         }
     }
-    let latest = latest_within(options.retention_bytes / 4);
+    let latest = latest_within(options.retention_bytes / 4, ledger::bytes_of);
     Ok(Recovered { epoch, durable, rules, view, latest, gone, keyring, prior, kept, accepted_at, torn })
 }
 

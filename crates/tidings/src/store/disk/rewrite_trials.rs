@@ -257,6 +257,34 @@ fn what_was_taken_back_stays_away() {
     assert_eq!(latest(&open(&files).log), ["k/3", "k/4"]);
 }
 
+/// What stays of a segment because it is the latest of its kind is known to the byte before it is rewritten.
+#[test]
+fn what_will_stay_is_known() {
+    let files: Arc<dyn Files> = Arc::new(Simulated::new(1, None));
+    let mut parts = open(&files);
+    for n in 0..120 {
+        publish(&mut parts.writer, vec![event(&format!("k/{}/{n}", "name".repeat(n as usize % 9)), n), event("short/a", n)], None, 1);
+        publish(&mut parts.writer, (0..4).map(|_| event("short/b", n)).collect(), None, 1);
+        if n % 5 == 0 {
+            // It holds its segment.
+            publish(&mut parts.writer, vec![event("long", n)], None, 1);
+        }
+    }
+    parts.keeper.tidy(None);
+    let log = &parts.log;
+    let known: BTreeMap<u64, u64> = {
+        let (view, latest) = (log.view(), log.latest());
+        let stays = |serial, segment| view.ledger.written_of(serial) - view.dead_in(&log.rules, &latest, segment);
+        let serials = view.segments.iter().map(|segment| (segment.header.serial, segment));
+        serials.map(|(serial, segment)| (serial, stays(serial, segment))).collect()
+    };
+    parts.keeper.work(None);
+    let view = log.view();
+    let rewritten = known.into_iter().filter(|(serial, _)| view.ledger.written_of(serial + GENERATION) > 0);
+    let rewritten: Vec<_> = rewritten.map(|(serial, stays)| (stays, view.ledger.written_of(serial + GENERATION))).collect();
+    assert!(rewritten.len() > 5 && rewritten.iter().all(|(known, stays)| known == stays), "{rewritten:?}");
+}
+
 /// Readers at work while segments are rewritten and removed: each gets all of what is kept, in order, and hears of no damage.
 #[test]
 fn readers_go_on_meanwhile() {

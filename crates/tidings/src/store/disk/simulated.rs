@@ -38,6 +38,16 @@ impl Random {
 #[derive(Clone, Debug)]
 pub(super) struct Simulated(Arc<Mutex<Disk>>);
 
+/// Somebody who is told of each operation before it is done, on the thread that waits for it.
+#[derive(Clone)]
+struct Told(Arc<dyn Fn(Operation) + Send + Sync>);
+
+impl std::fmt::Debug for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Told")
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Disk {
     random: Random,
@@ -55,6 +65,7 @@ struct Disk {
     failing: u64,
     /// Bytes that all files together have room for.
     capacity: Option<u64>,
+    told: Option<Told>,
     /// Files opened before the last crash are gone.
     life: u64,
     gone: bool,
@@ -70,6 +81,7 @@ pub(super) enum Operation {
     Rename,
     Remove,
     SyncNames,
+    Read,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -148,6 +160,7 @@ impl Simulated {
             failing: 0,
             refusing: None,
             capacity: None,
+            told: None,
             life: 0,
             gone: false,
         })))
@@ -155,6 +168,18 @@ impl Simulated {
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
         self.0.lock().unwrap()
+    }
+
+    /// From now on this is called before each operation, while nobody else waits for the disk.
+    pub(super) fn tell(&self, told: impl Fn(Operation) + Send + Sync + 'static) {
+        self.disk().told = Some(Told(Arc::new(told)));
+    }
+
+    fn about_to(&self, operation: Operation) {
+        let told = self.disk().told.clone();
+        if let Some(Told(told)) = told {
+            told(operation);
+        }
     }
 
     /// The power goes after so many operations.
@@ -284,6 +309,7 @@ impl Disk {
 
 impl Files for Simulated {
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        self.about_to(Operation::Create);
         let mut disk = self.disk();
         disk.step(Operation::Create)?;
         if disk.names.contains_key(name) {
@@ -304,6 +330,7 @@ impl Files for Simulated {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.about_to(Operation::Rename);
         let mut disk = self.disk();
         disk.step(Operation::Rename)?;
         disk.find(from)?;
@@ -312,6 +339,7 @@ impl Files for Simulated {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.about_to(Operation::Remove);
         let mut disk = self.disk();
         disk.step(Operation::Remove)?;
         disk.find(name)?;
@@ -324,6 +352,7 @@ impl Files for Simulated {
     }
 
     fn sync_names(&self, why: Why) -> io::Result<()> {
+        self.about_to(Operation::SyncNames);
         let mut disk = self.disk();
         disk.step(Operation::SyncNames)?;
         if disk.ignored != Some(why) {
@@ -345,6 +374,7 @@ impl Files for Simulated {
 
 impl File for Handle {
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.disk.about_to(Operation::Write);
         let mut disk = self.disk.disk();
         assert_eq!(disk.life, self.life, "a file of a program that is no more");
         let mut failed = disk.step(Operation::Write);
@@ -365,6 +395,7 @@ impl File for Handle {
     }
 
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+        self.disk.about_to(Operation::Read);
         let disk = self.disk.disk();
         assert_eq!(disk.life, self.life, "a file of a program that is no more");
         let contents = &disk.files[self.file].contents;
@@ -379,6 +410,7 @@ impl File for Handle {
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
+        self.disk.about_to(Operation::Truncate);
         let mut disk = self.disk.disk();
         disk.step(Operation::Truncate)?;
         let inode = &mut disk.files[self.file];
@@ -388,6 +420,7 @@ impl File for Handle {
     }
 
     fn sync(&self, why: Why) -> io::Result<()> {
+        self.disk.about_to(Operation::Sync);
         let mut disk = self.disk.disk();
         assert_eq!(disk.life, self.life, "a file of a program that is no more");
         let failed = disk.step(Operation::Sync);

@@ -509,11 +509,10 @@ impl Writer {
         let Some(mut active) = view.active.take() else { return };
         active.index.truncate((last + 1).saturating_sub(open.header.first) as usize);
         active.len = len;
-        if gap.after < gap.through {
-            tracing::error!(events = gap.through - gap.after, "events were delivered that are not on disk and are gone; readers are told");
+        let lost = gap.after < gap.through;
+        if lost {
             view.lose(gap);
             self.log.latest().forget_after(last);
-            self.durable.note_gap(gap);
         }
         let empty = active.index.offsets.is_empty();
         if !empty {
@@ -521,6 +520,11 @@ impl Writer {
             view.segments.push_back(Arc::new(active.finish()));
         }
         drop(view);
+        if lost {
+            tracing::error!(events = gap.through - gap.after, "events were delivered that are not on disk and are gone; readers are told");
+            // Somebody may be saving the state: readers must not wait for that.
+            self.durable.note_gap(gap);
+        }
         if empty {
             let _ = self.log.files.remove(&segment_name(open.header.serial));
         } else {
