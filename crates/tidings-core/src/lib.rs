@@ -12,6 +12,7 @@ mod feed;
 mod grant;
 mod heads;
 mod ids;
+mod index;
 mod matcher;
 mod names;
 mod parser;
@@ -42,11 +43,3 @@ pub use topic::{Topic, TopicError};
 pub use topics::{KnownTopics, Topics};
 pub use window::{Evicted, Window};
 pub use wire::{Framing, GapReason};
-
-/// Hash maps of the core: seeded by an argument, so that a run can be replayed, and secretly in production, so that nobody can choose
-/// topics that collide. Never iterated: their order means nothing.
-pub(crate) type Map<K, V> = hashbrown::HashMap<K, V, foldhash::quality::FixedState>;
-
-pub(crate) fn map<K, V>(seed: u64) -> Map<K, V> {
-    Map::with_hasher(foldhash::quality::FixedState::with_seed(seed))
-}

@@ -2,28 +2,29 @@
 //! patterns that may match them. It knows questions; rights are looked at by whoever is given the feeds.
 
 use crate::{
-    Map, Matchers, TopicMatcher,
+    Matchers, TopicMatcher,
     heads::Heads,
+    index::Index,
     matcher::{Kind, below},
     names::{Name, Names},
     pattern::line,
     template::{Template, Templates},
 };
 use slab::Slab;
-use std::sync::Arc;
+use std::{hash::BuildHasher, sync::Arc};
 use url::Url;
 
 /// Feeds by what they ask for.
 #[derive(Debug)]
 pub(crate) struct Routes {
-    exact: Map<Arc<str>, Vec<u32>>,
-    prefix: Map<Arc<str>, Vec<u32>>,
+    exact: Named,
+    prefix: Named,
     all: Vec<u32>,
     /// Bytes of the longest prefix since there was none: look-ups stop there, however many slashes a topic has.
     longest_prefix: usize,
     /// Templates and URL patterns, each once however many feeds ask for it.
     patterns: Slab<Pattern>,
-    numbers: Map<TopicMatcher, u32>,
+    numbers: Index,
     templates: Templates,
     /// URL patterns by what a URL must begin with; a hub has one base.
     urls: Vec<Urls>,
@@ -42,15 +43,89 @@ struct Urls {
     heads: Heads,
 }
 
+/// Feeds by the name they ask for.
+#[derive(Debug)]
+struct Named {
+    numbers: Index,
+    names: Slab<(Arc<str>, Feeds)>,
+    /// Of names that several feeds ask for.
+    several: Slab<Vec<u32>>,
+}
+
+/// Who asks for one name.
+#[derive(Debug)]
+enum Feeds {
+    /// One feed, as for most names where there are many.
+    One(u32),
+    /// Those in this place of [`Named::several`].
+    Several(u32),
+}
+
+impl Named {
+    fn new(seed: u64) -> Named {
+        Named { numbers: Index::new(seed), names: Slab::new(), several: Slab::new() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    fn number(&self, name: &str) -> Option<u32> {
+        self.numbers.get(name, |number| *self.names[number as usize].0 == *name)
+    }
+
+    fn asking(&self, name: &str) -> &[u32] {
+        let Some(number) = self.number(name) else { return &[] };
+        match &self.names[number as usize].1 {
+            Feeds::One(feed) => std::slice::from_ref(feed),
+            Feeds::Several(place) => &self.several[*place as usize],
+        }
+    }
+
+    fn insert(&mut self, name: &Arc<str>, feed: u32) {
+        let Some(number) = self.number(name) else {
+            let number = self.names.insert((name.clone(), Feeds::One(feed))) as u32;
+            let names = &self.names;
+            self.numbers.insert(&**name, number, |state, other| state.hash_one(&*names[other as usize].0));
+            return;
+        };
+        let feeds = &mut self.names[number as usize].1;
+        match *feeds {
+            Feeds::One(first) => *feeds = Feeds::Several(self.several.insert(vec![first, feed]) as u32),
+            Feeds::Several(place) => self.several[place as usize].push(feed),
+        }
+    }
+
+    fn remove(&mut self, name: &str, feed: u32) {
+        let Some(number) = self.number(name) else { return };
+        let feeds = &mut self.names[number as usize].1;
+        match *feeds {
+            Feeds::One(only) if only == feed => {
+                self.numbers.remove(name, |other| other == number);
+                self.names.remove(number as usize);
+            }
+            Feeds::One(_) => {}
+            Feeds::Several(place) => {
+                let several = &mut self.several[place as usize];
+                several.retain(|&other| other != feed);
+                if let [only] = several[..] {
+                    *feeds = Feeds::One(only);
+                    self.several.remove(place as usize);
+                }
+            }
+        }
+    }
+}
+
 impl Routes {
     pub(crate) fn new(seed: u64) -> Routes {
         Routes {
-            exact: crate::map(seed),
-            prefix: crate::map(seed),
+            exact: Named::new(seed),
+            prefix: Named::new(seed),
             all: Vec::new(),
             longest_prefix: 0,
             patterns: Slab::new(),
-            numbers: crate::map(seed),
+            numbers: Index::new(seed),
             templates: Templates::new(),
             urls: Vec::new(),
         }
@@ -60,10 +135,10 @@ impl Routes {
         for matcher in matchers.as_slice() {
             match &matcher.0 {
                 Kind::All => self.all.push(feed),
-                Kind::Exact(name) => self.exact.entry(name.clone()).or_default().push(feed),
+                Kind::Exact(name) => self.exact.insert(name, feed),
                 Kind::Prefix(name) => {
                     self.longest_prefix = self.longest_prefix.max(name.len());
-                    self.prefix.entry(name.clone()).or_default().push(feed);
+                    self.prefix.insert(name, feed);
                 }
                 Kind::Template(_) | Kind::Pattern(_) => self.insert_pattern(feed, matcher),
             }
@@ -71,13 +146,14 @@ impl Routes {
     }
 
     fn insert_pattern(&mut self, feed: u32, matcher: &TopicMatcher) {
-        if let Some(&number) = self.numbers.get(matcher) {
+        if let Some(number) = self.number(matcher) {
             self.patterns[number as usize].feeds.push(feed);
             return;
         }
         // Most are asked for by one feed.
         let number = self.patterns.insert(Pattern { matcher: matcher.clone(), feeds: Vec::from([feed]) }) as u32;
-        self.numbers.insert(matcher.clone(), number);
+        let patterns = &self.patterns;
+        self.numbers.insert(matcher, number, |state, other| state.hash_one(&patterns[other as usize].matcher));
         match &matcher.0 {
             Kind::Template(template) => self.templates.insert(template, number),
             Kind::Pattern(pattern) => {
@@ -92,20 +168,16 @@ impl Routes {
         }
     }
 
+    fn number(&self, matcher: &TopicMatcher) -> Option<u32> {
+        self.numbers.get(matcher, |number| self.patterns[number as usize].matcher == *matcher)
+    }
+
     pub(crate) fn remove(&mut self, feed: u32, matchers: &Matchers) {
-        fn remove_from(map: &mut Map<Arc<str>, Vec<u32>>, name: &str, feed: u32) {
-            if let Some(feeds) = map.get_mut(name) {
-                feeds.retain(|&other| other != feed);
-                if feeds.is_empty() {
-                    map.remove(name);
-                }
-            }
-        }
         for matcher in matchers.as_slice() {
             match &matcher.0 {
                 Kind::All => self.all.retain(|&other| other != feed),
-                Kind::Exact(name) => remove_from(&mut self.exact, name, feed),
-                Kind::Prefix(name) => remove_from(&mut self.prefix, name, feed),
+                Kind::Exact(name) => self.exact.remove(name, feed),
+                Kind::Prefix(name) => self.prefix.remove(name, feed),
                 Kind::Template(_) | Kind::Pattern(_) => self.remove_pattern(feed, matcher),
             }
         }
@@ -115,13 +187,13 @@ impl Routes {
     }
 
     fn remove_pattern(&mut self, feed: u32, matcher: &TopicMatcher) {
-        let Some(&number) = self.numbers.get(matcher) else { return };
+        let Some(number) = self.number(matcher) else { return };
         let feeds = &mut self.patterns[number as usize].feeds;
         feeds.retain(|&other| other != feed);
         if !feeds.is_empty() {
             return;
         }
-        self.numbers.remove(matcher);
+        self.numbers.remove(matcher, |other| other == number);
         self.patterns.remove(number as usize);
         match &matcher.0 {
             Kind::Template(template) => self.templates.remove(template, number),
@@ -140,9 +212,7 @@ impl Routes {
     pub(crate) fn asking(&self, names: &Names<'_>, mut visit: impl FnMut(u32)) {
         self.all.iter().copied().for_each(&mut visit);
         for name in names.iter() {
-            if let Some(feeds) = self.exact.get(name.as_str()) {
-                feeds.iter().copied().for_each(&mut visit);
-            }
+            self.exact.asking(name.as_str()).iter().copied().for_each(&mut visit);
             if !self.prefix.is_empty() {
                 self.asking_by_prefix(name, &mut visit);
             }
@@ -156,9 +226,7 @@ impl Routes {
         let name = below(name.as_str());
         let ends = memchr::memchr_iter(b'/', name.as_bytes()).chain([name.len()]);
         for end in ends.take_while(|&end| end <= self.longest_prefix) {
-            if let Some(feeds) = self.prefix.get(&name[..end]) {
-                feeds.iter().copied().for_each(&mut visit);
-            }
+            self.prefix.asking(&name[..end]).iter().copied().for_each(&mut visit);
         }
     }
 
@@ -167,7 +235,7 @@ impl Routes {
         // Only a template's own text (M-203) has a brace.
         if name.as_str().contains('{')
             && let Some(template) = Template::parse(name.as_str())
-            && let Some(&number) = self.numbers.get(&TopicMatcher(Kind::Template(Arc::new(template))))
+            && let Some(number) = self.number(&TopicMatcher(Kind::Template(Arc::new(template))))
         {
             self.patterns[number as usize].feeds.iter().copied().for_each(&mut visit);
         }

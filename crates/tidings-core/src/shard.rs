@@ -31,8 +31,9 @@ pub use terms::{
 };
 
 use crate::{
-    Map, Record, Window,
+    Record, Window,
     feed::{Feed, FeedKey, Filter},
+    index::Index,
     names::Names,
     routes::Routes,
 };
@@ -40,7 +41,7 @@ use bytes::Bytes;
 use deadlines::Coarse;
 use pages::Pages;
 use slab::Slab;
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, hash::BuildHasher, sync::Arc};
 use sweep::Sweeps;
 
 const NONE: u32 = u32::MAX;
@@ -136,7 +137,7 @@ pub struct Shard {
     slots: Slab<Slot>,
     behind: Slab<Behind>,
     feeds: Slab<Feed>,
-    feed_ids: Map<FeedKey, u32>,
+    feed_ids: Index,
     routes: Routes,
     ready: VecDeque<SubscriberId>,
     sweeps: Sweeps,
@@ -163,7 +164,7 @@ impl Shard {
             slots: Slab::new(),
             behind: Slab::new(),
             feeds: Slab::new(),
-            feed_ids: crate::map(seed),
+            feed_ids: Index::new(seed),
             routes: Routes::new(seed),
             ready: VecDeque::new(),
             sweeps: Sweeps::default(),
@@ -373,9 +374,9 @@ impl Shard {
         feed.subscribers -= 1;
         if feed.subscribers == 0 {
             let feed = self.feeds.remove(slot.feed as usize);
+            self.feed_ids.remove(&feed.key, |id| id == slot.feed);
             self.interest.push_back(InterestChange::Lost(feed.key.filter.clone()));
             self.routes.remove(slot.feed, feed.key.filter.matchers());
-            self.feed_ids.remove(&feed.key);
             self.pages.forget_feed(slot.feed);
             self.sweeps.abandon(feed.sweep);
         }
@@ -388,15 +389,17 @@ impl Shard {
     }
 
     fn intern(&mut self, key: FeedKey) -> u32 {
-        if let Some(&feed) = self.feed_ids.get(&key) {
+        if let Some(feed) = self.feed_ids.get(&key, |id| self.feeds[id as usize].key == key) {
             self.feeds[feed as usize].subscribers += 1;
             return feed;
         }
         self.interest.push_back(InterestChange::Gained(key.filter.clone()));
-        let feed = self.feeds.insert(Feed { key: key.clone(), members: Vec::new(), subscribers: 1, sweep: NONE, seen: 0 }) as u32;
-        self.routes.insert(feed, key.filter.matchers());
-        self.feed_ids.insert(key, feed);
-        feed
+        self.routes.insert(self.feeds.vacant_key() as u32, key.filter.matchers());
+        // Most feeds have one member where there are many.
+        let feed = self.feeds.insert(Feed { key, members: Vec::with_capacity(1), subscribers: 1, sweep: NONE, seen: 0 });
+        let feeds = &self.feeds;
+        self.feed_ids.insert(&feeds[feed].key, feed as u32, |state, id| state.hash_one(&feeds[id as usize].key));
+        feed as u32
     }
 
     fn is_there(&self, id: SubscriberId) -> bool {
