@@ -13,14 +13,21 @@ use std::{path::PathBuf, process::Command};
 use tidings_core::{PatternError, limits};
 use urlpattern::quirks::{self, MatchInput, StringOrInit};
 
+fn said(program: &str, arguments: &[&str]) -> Vec<u8> {
+    let output = Command::new(program).args(arguments).output().expect("the toolchain runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
 /// Where the data are.
 fn data() -> PathBuf {
-    let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--offline", "--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")])
-        .output()
-        .expect("cargo runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo writes JSON");
+    let about = String::from_utf8(said(env!("CARGO"), &["-vV"])).expect("text");
+    let host = about.lines().find_map(|line| line.strip_prefix("host: ")).expect("a host");
+    // Of other platforms' crates, and of those of packages that this test was not built with, none need be here: so only this platform's
+    // are asked for, and Cargo may fetch what it lacks.
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let arguments = ["metadata", "--format-version", "1", "--locked", "--filter-platform", host, "--manifest-path", manifest];
+    let metadata: Value = serde_json::from_slice(&said(env!("CARGO"), &arguments)).expect("cargo writes JSON");
     let packages = metadata["packages"].as_array().expect("packages");
     let manifest = packages.iter().find(|package| package["name"] == "urlpattern").map(|package| &package["manifest_path"]);
     let manifest = PathBuf::from(manifest.and_then(Value::as_str).expect("the crate is a dependency"));

@@ -21,7 +21,7 @@ mod atomic {
 
 pub use body::{Aborted, EventBody};
 #[cfg(feature = "server")]
-pub(crate) use connection::{Door, Socket};
+pub(crate) use connection::{Door, Doorway, Socket};
 pub(crate) use guest::{Arrival, Guest};
 pub use stream::EventStream;
 pub(crate) use ticket::{MayDetach, Ticket};

@@ -28,7 +28,7 @@ mod turns;
 
 pub use admission::raise_open_files_limit;
 
-use crate::{Config, Hub, limits};
+use crate::{Config, Hub, delivery::Doorway, limits};
 use admission::Admission;
 use bytes::Bytes;
 use connection::{Accepted, Times};
@@ -117,6 +117,8 @@ type Connections<F> = JoinSet<Vec<Pin<Box<F>>>>;
 struct Engines {
     times: Times,
     admission: Arc<Admission>,
+    /// The same, as sockets know it that were taken over.
+    doorway: Doorway,
     heads: Arc<Semaphore>,
     http1: http1::Builder,
     http2: http2::Builder<Streams>,
@@ -143,9 +145,11 @@ impl Server {
             .max_send_buf_size(H2_SEND_BUFFER)
             .initial_connection_window_size(H2_CONNECTION_WINDOW);
         let times = Times { head: config.request_time, idle: config.keep_alive, stalled_write: config.stalled_write };
+        let admission = Arc::new(Admission::new(config.connections, config.connections_per_address, &config.trusted_proxies));
         let engines = Engines {
             times,
-            admission: Arc::new(Admission::new(config.connections, config.connections_per_address, &config.trusted_proxies)),
+            doorway: Doorway::new(admission.clone()),
+            admission,
             heads: Arc::new(Semaphore::new(limits::HEADS_IN_FLIGHT)),
             http1,
             http2,

@@ -240,6 +240,22 @@ impl SubscriberId {
     pub fn index(self) -> usize {
         self.slot as usize
     }
+
+    /// What tells it from others that had its slot. A table by slots need keep no more of it: see [`SubscriberId::in_slot`].
+    pub fn generation(self) -> u32 {
+        self.generation
+    }
+
+    /// The subscriber whose [index](SubscriberId::index) and [generation](SubscriberId::generation) these are.
+    ///
+    /// ```
+    /// # use tidings_core::shard::SubscriberId;
+    /// let id = SubscriberId::in_slot(7, 1);
+    /// assert_eq!((id.index(), id.generation()), (7, 1));
+    /// ```
+    pub fn in_slot(index: usize, generation: u32) -> SubscriberId {
+        SubscriberId { slot: index as u32, generation }
+    }
 }
 
 /// Bytes to write to a connection now.

@@ -61,6 +61,7 @@ const HANDED_OVER: &[(&str, &str)] = &[
     ("serve", "delivery::Ticket"),
     ("serve", "delivery::Prepared"),
     ("serve", "delivery::Door"),
+    ("serve", "delivery::Doorway"),
     ("serve", "delivery::Socket"),
     // What wakes a shard for sockets that were handed over together.
     ("serve", "delivery::Ring"),

@@ -11,9 +11,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-#[cfg(all(unix, not(debug_assertions)))]
-use tidings_core::shard::SubscriberId;
-use tidings_core::shard::{CloseReason, Closed};
+use tidings_core::shard::{CloseReason, Closed, SubscriberId};
 
 /// Bytes thrown away in one turn: a client has nothing to say after its request, and may not keep a shard busy with it.
 pub(super) const SCRAP: usize = 16 << 10;
@@ -25,11 +23,28 @@ pub(crate) trait Door: Send + Sync {
     fn left(&self, place: u32);
 }
 
+/// A door as each of its sockets keeps it: one word.
+#[derive(Clone)]
+pub(crate) struct Doorway(Arc<Box<dyn Door>>);
+
+impl Doorway {
+    #[cfg(feature = "server")]
+    pub(crate) fn new(door: impl Door + 'static) -> Doorway {
+        Doorway(Arc::new(Box::new(door)))
+    }
+}
+
+impl fmt::Debug for Doorway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Doorway").finish_non_exhaustive()
+    }
+}
+
 /// A socket that has left its HTTP library. Its place in the counts of whoever accepted it is given back when it is dropped.
 pub(crate) struct Socket {
     stream: TcpStream,
     place: u32,
-    door: Arc<dyn Door>,
+    door: Doorway,
 }
 
 impl fmt::Debug for Socket {
@@ -40,7 +55,7 @@ impl fmt::Debug for Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        self.door.left(self.place);
+        self.door.0.left(self.place);
     }
 }
 
@@ -50,9 +65,54 @@ pub(super) enum Connection {
     Socket(Socket),
 }
 
+/// The connections of a shard, by slot.
+#[derive(Debug, Default)]
+pub(super) struct Connections(Vec<Seat>);
+
+#[derive(Debug)]
+enum Seat {
+    Free,
+    /// By whom; the slot is where it stands.
+    Taken(u32, Connection),
+}
+
 // One for each idle connection, beside the shard's own slot. (With debug assertions a socket remembers where it is registered.)
 #[cfg(all(unix, not(debug_assertions)))]
-const _: () = assert!(size_of::<Option<(SubscriberId, Connection)>>() <= 40);
+const _: () = assert!(size_of::<Seat>() <= 24);
+
+impl Connections {
+    /// Whoever is in a slot.
+    pub(super) fn at(&mut self, index: usize) -> Option<(SubscriberId, &mut Connection)> {
+        match self.0.get_mut(index)? {
+            Seat::Free => None,
+            Seat::Taken(generation, connection) => Some((SubscriberId::in_slot(index, *generation), connection)),
+        }
+    }
+
+    /// Takes a subscriber's connection out, if it is still there.
+    pub(super) fn take(&mut self, id: SubscriberId) -> Option<Connection> {
+        let seat =
+            self.0.get_mut(id.index()).filter(|seat| matches!(seat, Seat::Taken(generation, _) if *generation == id.generation()))?;
+        match std::mem::replace(seat, Seat::Free) {
+            Seat::Taken(_, connection) => Some(connection),
+            Seat::Free => None,
+        }
+    }
+
+    pub(super) fn put(&mut self, id: SubscriberId, connection: Connection) {
+        if self.0.len() <= id.index() {
+            self.0.resize_with(id.index() + 1, || Seat::Free);
+        }
+        self.0[id.index()] = Seat::Taken(id.generation(), connection);
+    }
+
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Connection> {
+        self.0.drain(..).filter_map(|seat| match seat {
+            Seat::Taken(_, connection) => Some(connection),
+            Seat::Free => None,
+        })
+    }
+}
 
 /// What became of a write.
 pub(super) enum Written {
@@ -76,7 +136,7 @@ pub(super) enum Heard {
 impl Socket {
     /// A socket that nobody else watches, with its place in the counts of `door`.
     #[cfg(feature = "server")]
-    pub(crate) fn adopt(stream: TcpStream, door: Arc<dyn Door>, place: u32) -> Socket {
+    pub(crate) fn adopt(stream: TcpStream, door: Doorway, place: u32) -> Socket {
         Socket { stream, place, door }
     }
 

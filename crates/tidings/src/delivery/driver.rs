@@ -6,7 +6,7 @@
 use super::{
     Clock, ReadPage, Reading, Source,
     body::Mailbox,
-    connection::{Connection, Heard, SCRAP, Socket, Written},
+    connection::{Connection, Connections, Heard, SCRAP, Socket, Written},
     guest::{Arrival, Guests},
     wake::{Bell, Interest},
     words::Words,
@@ -199,8 +199,7 @@ pub(super) struct Driver {
 
 struct Turn {
     shard: Shard,
-    /// By slot.
-    connections: Vec<Option<(SubscriberId, Connection)>>,
+    connections: Connections,
     /// Sockets that have more to say than was listened to in the last turn.
     talkative: Vec<usize>,
     signals: Vec<(Incarnated, Signal)>,
@@ -245,7 +244,7 @@ impl Driver {
         let tail = self.shared.tail.load(Ordering::Acquire);
         let mut turn = Turn {
             shard: Shard::new(self.config.clone(), tail, self.clock.now()),
-            connections: Vec::new(),
+            connections: Connections::default(),
             talkative: Vec::new(),
             signals: Vec::new(),
             scrap: Box::new([0; SCRAP]),
@@ -416,8 +415,7 @@ impl Driver {
             if event.token() == WAKER {
                 continue;
             }
-            let Some(Some((id, Connection::Socket(socket)))) = turn.connections.get(index) else { continue };
-            let id = *id;
+            let Some((id, Connection::Socket(socket))) = turn.connections.at(index) else { continue };
             // A reset is an error; a closed write side without one is what the other half of a closing looks like.
             if (event.is_error() || event.is_write_closed()) && socket.is_broken() {
                 self.gone(turn, id);
@@ -433,8 +431,7 @@ impl Driver {
     }
 
     fn listen(&self, turn: &mut Turn, index: usize, now: Millis) {
-        let Some(Some((id, Connection::Socket(socket)))) = turn.connections.get_mut(index) else { return };
-        let id = *id;
+        let Some((id, Connection::Socket(socket))) = turn.connections.at(index) else { return };
         match socket.hear(&mut turn.scrap) {
             Heard::Nothing => {}
             Heard::More => turn.talkative.push(index),
@@ -447,8 +444,7 @@ impl Driver {
     fn gone(&self, turn: &mut Turn, id: SubscriberId) {
         turn.shard.handle_closed(id);
         turn.guests.gone(id);
-        let there = turn.connections.get_mut(id.index());
-        if let Some((_, Connection::Socket(_))) = there.and_then(|connection| connection.take_if(|(other, _)| *other == id)) {
+        if let Some(Connection::Socket(_)) = turn.connections.take(id) {
             self.shared.left();
         }
     }
@@ -462,10 +458,7 @@ impl Driver {
             match turn.shard.poll_transmit(now) {
                 Poll::Transmit(Transmit { id, bytes }) => {
                     *left -= 1;
-                    let written = match turn.connections.get_mut(id.index()) {
-                        Some(Some((_, connection))) => connection.write(bytes),
-                        _ => Written::Gone,
-                    };
+                    let written = turn.connections.at(id.index()).map_or(Written::Gone, |(_, connection)| connection.write(bytes));
                     match written {
                         Written::Taken(taken) => turn.shard.handle_written(taken, now),
                         Written::Gone => self.gone(turn, id),
@@ -484,10 +477,7 @@ impl Driver {
         while let Some(closed) = turn.shard.poll_closed() {
             any = true;
             turn.guests.gone(closed.id);
-            let there = turn.connections.get_mut(closed.id.index());
-            if let Some((_, connection)) = there.and_then(|connection| connection.take_if(|(id, _)| *id == closed.id))
-                && connection.end(closed)
-            {
+            if turn.connections.take(closed.id).is_some_and(|connection| connection.end(closed)) {
                 self.shared.left();
             }
         }
@@ -496,8 +486,7 @@ impl Driver {
 
     fn break_off_all(&self, turn: &mut Turn) {
         turn.guests.all_gone();
-        let there = turn.connections.drain(..).flatten().map(|(_, connection)| connection);
-        for connection in there.chain(turn.arriving.take()) {
+        for connection in turn.connections.take_all().chain(turn.arriving.take()) {
             if connection.break_off() {
                 self.shared.left();
             }
@@ -547,10 +536,9 @@ impl Driver {
             Some(connection) => connection.attach(Incarnated { incarnation: turn.incarnation, id }),
             None => false,
         };
-        if turn.connections.len() <= id.index() {
-            turn.connections.resize_with(id.index() + 1, || None);
+        if let Some(connection) = turn.arriving.take() {
+            turn.connections.put(id, connection);
         }
-        turn.connections[id.index()] = turn.arriving.take().map(|connection| (id, connection));
         if !there {
             self.gone(turn, id);
         } else if let Some(guest) = guest {

@@ -167,15 +167,20 @@ impl Admission {
         let mut taken_over = self.taken_over.lock().unwrap_or_else(PoisonError::into_inner);
         taken_over.insert(clients) as u32
     }
-}
 
-impl Door for Admission {
-    fn left(&self, place: u32) {
+    /// A connection that was taken over is gone.
+    pub(super) fn left(&self, place: u32) {
         self.open.fetch_sub(1, Relaxed);
         if place != NOBODY {
             let clients = self.taken_over.lock().unwrap_or_else(PoisonError::into_inner).remove(place as usize);
             clients.into_iter().flatten().for_each(|client| self.uncount(client));
         }
+    }
+}
+
+impl Door for Arc<Admission> {
+    fn left(&self, place: u32) {
+        Admission::left(self, place);
     }
 }
 

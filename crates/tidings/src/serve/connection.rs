@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     Refusal,
-    delivery::{Door, Ring, Socket},
+    delivery::{Ring, Socket},
 };
 use bytes::Bytes;
 use http::{Request, Response};
@@ -148,7 +148,7 @@ async fn detach(leaving: Leaving, line: Arc<Line>, engines: &Engines, counted: C
     let place = engines.admission.hand_over(counted, forwarded);
     match line.into_bare() {
         Ok(stream) => {
-            let socket = Socket::adopt(stream, engines.admission.clone(), place);
+            let socket = Socket::adopt(stream, engines.doorway.clone(), place);
             // A hub that has stopped closes it.
             prepared.attach(socket, framing, head).await
         }
