@@ -47,22 +47,22 @@ impl Index {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::HashMap;
+    use std::collections::{BTreeMap, btree_map::Entry};
 
     proptest! {
         /// It finds what a map finds, however often it grew and whatever was removed.
         #[test]
         fn finds_what_a_map_finds(changes in prop::collection::vec((any::<bool>(), "[a-d]{1,3}"), 0..200)) {
-            let (mut index, mut map, mut names) = (Index::new(7), HashMap::new(), Vec::<String>::new());
+            let (mut index, mut map, mut names) = (Index::new(7), BTreeMap::new(), Vec::<String>::new());
             for (comes, name) in changes {
                 if !comes {
                     let removed = index.remove(name.as_str(), |number| names[number as usize] == name);
                     prop_assert_eq!(removed, map.remove(&name));
-                } else if !map.contains_key(&name) {
+                } else if let Entry::Vacant(place) = map.entry(name.clone()) {
+                    let number = names.len() as u32;
                     names.push(name.clone());
-                    let number = names.len() as u32 - 1;
                     index.insert(name.as_str(), number, |state, other| state.hash_one(names[other as usize].as_str()));
-                    map.insert(name, number);
+                    place.insert(number);
                 }
                 prop_assert_eq!(index.is_empty(), map.is_empty());
                 for (number, name) in names.iter().enumerate() {
