@@ -1,5 +1,5 @@
-//! Finding the number of a thing by what the thing is: a hash table with four bytes for each, beside the slab that holds the things. A map
-//! that held them itself would hold them twice, and has room for up to four times as many as there are.
+//! Finding the number of a thing by what the thing is: a hash table of numbers of four bytes, beside the slab that holds the things. A map
+//! that held them itself would hold them twice, and has up to 2.3 places for each, more once some are gone.
 //!
 //! It knows hashes and numbers; the things are asked for when two have to be told apart.
 

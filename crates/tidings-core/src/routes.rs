@@ -324,7 +324,7 @@ mod tests {
     }
 
     proptest! {
-        /// The index finds exactly the feeds whose matchers hit, also after removals; and when all are gone it keeps nothing.
+        /// The index finds exactly the feeds whose matchers hit, also after removals and when they come back; and when all are gone it keeps nothing.
         #[test]
         fn routes_like_matchers(
             feeds in prop::collection::vec(prop::collection::vec(text(), 1..4), 0..12),
@@ -343,8 +343,27 @@ mod tests {
             let topics: Vec<Topic> = topics.iter().map(|t| Topic::parse(t).unwrap()).collect();
             let expected: Vec<usize> = (0..matchers.len()).filter(|&feed| !gone[feed] && matchers[feed].match_any(&topics)).collect();
             prop_assert_eq!(found(&routes, &topics), expected);
-            for (feed, matchers) in matchers.iter().enumerate().filter(|(feed, _)| !gone[*feed]) {
+            // Those that went come back in another order, and get the places of others.
+            for (feed, matchers) in matchers.iter().enumerate().rev().filter(|(feed, _)| gone[*feed]) {
+                routes.insert(feed as u32, matchers);
+            }
+            // Enough others for the tables to grow over what was removed.
+            let others: Vec<Matchers> = (0..30).map(|n| Matchers::from(matcher(&format!("=other/{n}"), &patterns))).collect();
+            for (n, others) in others.iter().enumerate() {
+                routes.insert(100 + n as u32, others);
+            }
+            let expected: Vec<usize> = (0..matchers.len()).filter(|&feed| matchers[feed].match_any(&topics)).collect();
+            prop_assert_eq!(found(&routes, &topics), expected);
+            for (n, others) in others.iter().enumerate() {
+                let asked = found(&routes, &[Topic::parse(&format!("other/{n}")).unwrap()]);
+                prop_assert!(asked.contains(&(100 + n)), "{:?}", asked);
+                routes.remove(100 + n as u32, others);
+            }
+            for (feed, matchers) in matchers.iter().enumerate() {
                 routes.remove(feed as u32, matchers);
+            }
+            for Named { numbers, names, several } in [&routes.exact, &routes.prefix] {
+                prop_assert!(numbers.is_empty() && names.is_empty() && several.is_empty());
             }
             prop_assert!(routes.patterns.is_empty() && routes.numbers.is_empty() && routes.urls.is_empty() && found(&routes, &topics).is_empty());
             drop((matchers, routes));

@@ -95,8 +95,8 @@ fn nothing_is_allocated_per_delivery() {
 /// Z-7: an idle connection owns one slot. With vectors that grow by doubling, at the worst moment.
 #[test]
 fn a_quiet_subscriber_is_small() {
-    const COUNT: usize = 10_000;
-    for (topics, most) in [(1, 128), (COUNT, 416)] {
+    const COUNT: usize = 8_193;
+    for (topics, most) in [(1, 128), (COUNT, 464)] {
         let mut shard = None;
         let counted = measure(|| shard = Some(shard_with(COUNT, |n| exact(&format!("topic/{}", n % topics)))));
         let each = counted.bytes_current as usize / COUNT;

@@ -1,11 +1,15 @@
-//! What a shard's thread does for readers who are behind, and what that costs the others.
+//! What a shard's thread does for readers who are behind, and what that costs the others; and whose its connections are.
 
-use super::*;
+use super::{
+    body::Mailbox,
+    connection::{Connection, Connections},
+    *,
+};
 use bytes::Bytes;
 use std::sync::{Mutex, mpsc};
 use tidings_core::{
     Epoch, FeedKey, Filter, Framing, Grant, Matchers, TopicMatcher, limits,
-    shard::{CloseReason, NewSubscriber},
+    shard::{CloseReason, NewSubscriber, SubscriberId},
 };
 
 /// Long enough for a loaded machine; a test that waits for it has failed.
@@ -99,4 +103,22 @@ async fn wait_until(holds: impl Fn() -> bool) {
         assert!(Instant::now() < deadline, "never");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+}
+
+/// A late word about whoever had a slot before is not about who has it now.
+#[test]
+fn a_connection_is_taken_by_its_own_subscriber() {
+    let (shard, _poll) = Shared::new(0).unwrap();
+    let connection = || Connection::Body(Mailbox::new(shard.clone()));
+    let id = |generation| SubscriberId::in_slot(3, generation);
+    let mut connections = Connections::default();
+    connections.put(id(1), connection());
+    assert!(connections.take(id(2)).is_none());
+    assert_eq!(connections.at(3).map(|(id, _)| id), Some(id(1)));
+    assert!(connections.at(0).is_none() && connections.at(9).is_none(), "nobody is there");
+    assert!(connections.take(id(1)).is_some() && connections.take(id(1)).is_none(), "once");
+    connections.put(id(2), connection());
+    assert!(connections.take(id(1)).is_none());
+    assert_eq!(connections.take_all().count(), 1);
+    assert_eq!(connections.take_all().count(), 0);
 }
